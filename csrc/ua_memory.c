@@ -1,0 +1,121 @@
+/* ua_memory.c: the counting allocator under open62541, mbedTLS and our glue.
+ *
+ * Each block has a header: its size, and a mark by which a block of somebody else is noticed instead of spoiling the count. The counters
+ * are atomics of the process, because mbedTLS has one hook for the process and blocks may cross threads. */
+#define BF_UA_MEMORY_PLAIN
+#include "ua_memory.h"
+
+#include <assert.h>
+#include <mbedtls/platform.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "bifrost_ua.h"
+
+#define BLOCK_MARK 0xB1F0571Du
+
+/* As large as the strictest alignment, so that what follows it is aligned for any type. */
+typedef union {
+    struct {
+        size_t bytes; /* of the caller's part */
+        uint32_t mark;
+    } block;
+    max_align_t align;
+} block_header;
+
+/* The only state of the process in our C: mbedTLS offers no argument to carry it in. */
+static _Atomic uint64_t live_bytes, peak_bytes, refused_count, foreign_count;
+static _Atomic uint64_t limit_bytes = UINT64_MAX;
+
+/* Counts `bytes` in if the ceiling allows it. */
+static bool take(uint64_t bytes) {
+    uint64_t live = atomic_fetch_add(&live_bytes, bytes) + bytes;
+    if (live > atomic_load(&limit_bytes)) {
+        atomic_fetch_sub(&live_bytes, bytes);
+        return false;
+    }
+    uint64_t peak = atomic_load(&peak_bytes);
+    while (live > peak && !atomic_compare_exchange_weak(&peak_bytes, &peak, live)) { /* each turn another thread raised it */
+    }
+    return true;
+}
+
+void *bf_ua_malloc(size_t bytes) {
+    block_header *header = NULL;
+    if (bytes <= SIZE_MAX - sizeof *header && take(bytes + sizeof *header)) {
+        header = malloc(bytes + sizeof *header);
+        if (header == NULL) {
+            atomic_fetch_sub(&live_bytes, bytes + sizeof *header);
+        }
+    }
+    if (header == NULL) {
+        atomic_fetch_add(&refused_count, 1);
+        return NULL;
+    }
+    header->block.bytes = bytes;
+    header->block.mark = BLOCK_MARK;
+    return header + 1;
+}
+
+void *bf_ua_calloc(size_t count, size_t bytes) {
+    if (bytes != 0 && count > SIZE_MAX / bytes) {
+        atomic_fetch_add(&refused_count, 1);
+        return NULL;
+    }
+    void *block = bf_ua_malloc(count * bytes);
+    return block == NULL ? NULL : memset(block, 0, count * bytes);
+}
+
+void bf_ua_free(void *block) {
+    if (block == NULL) {
+        return;
+    }
+    block_header *header = (block_header *)block - 1;
+    if (header->block.mark != BLOCK_MARK) {
+        atomic_fetch_add(&foreign_count, 1);
+        free(block);
+        return;
+    }
+    uint64_t bytes = header->block.bytes + sizeof *header;
+    assert(atomic_load(&live_bytes) >= bytes);
+    header->block.mark = 0; /* a second free is then foreign, and libc reports it */
+    atomic_fetch_sub(&live_bytes, bytes);
+    free(header);
+}
+
+void *bf_ua_realloc(void *block, size_t bytes) {
+    if (block == NULL) {
+        return bf_ua_malloc(bytes);
+    }
+    if (bytes == 0) {
+        bf_ua_free(block);
+        return NULL;
+    }
+    const block_header *header = (const block_header *)block - 1;
+    assert(header->block.mark == BLOCK_MARK);
+    void *moved = bf_ua_malloc(bytes); /* both count for a moment: at the ceiling, growing is refused early */
+    if (moved != NULL) {
+        memcpy(moved, block, header->block.bytes < bytes ? header->block.bytes : bytes);
+        bf_ua_free(block);
+    }
+    return moved;
+}
+
+void bf_ua_memory_hook(void) {
+    int refused = mbedtls_platform_set_calloc_free(bf_ua_calloc, bf_ua_free);
+    assert(refused == 0);
+    (void)refused;
+}
+
+void bf_ua_memory_read(bf_ua_memory *memory) {
+    assert(memory != NULL);
+    memory->live_bytes = atomic_load(&live_bytes);
+    memory->peak_bytes = atomic_load(&peak_bytes);
+    memory->limit_bytes = atomic_load(&limit_bytes);
+    memory->refused_count = atomic_load(&refused_count);
+    memory->foreign_count = atomic_load(&foreign_count);
+}
+
+void bf_ua_memory_limit(uint64_t limit) {
+    atomic_store(&limit_bytes, limit);
+}
