@@ -1,0 +1,130 @@
+"""Checks that concern several settings or sections, after each setting by itself is right.
+
+A contradiction is a mistake; something that works but is hardly meant is a warning. Nothing here changes a setting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from bifrost.core.columns import Clash, TagColumns
+from bifrost.core.config_lines import KeyPath
+from bifrost.core.config_read import Problems, SectionReader
+from bifrost.core.config_rules import nearest
+from bifrost.core.config_sections import UPLINK_SCHEMES, DeviceConfig, GatewayConfig, OpcUaConfig, UplinkConfig
+from bifrost.core.limits import PROBLEMS_COUNT_MAX
+from bifrost.core.quantity import format_duration
+
+__all__ = [
+    "check_clashes",
+    "check_control",
+    "check_devices",
+    "check_opcua",
+    "check_stale",
+    "check_uplinks",
+    "check_writes",
+]
+
+_SOCKET_PATH_BYTES_MAX = 107  # struct sockaddr_un has 108 with the closing zero; unix(7).
+_TOPIC_CHARACTERS_REFUSED = "+#"  # Wildcards; MQTT 5.0, 4.7.1.
+
+
+def check_control(gateway: GatewayConfig, sections: SectionReader) -> None:
+    """The control socket's path must fit into a socket address."""
+    size = len(gateway.control.encode())
+    if size > _SOCKET_PATH_BYTES_MAX:
+        message = f"the path {gateway.control!r} has {size} bytes; a socket's has {_SOCKET_PATH_BYTES_MAX} at most"
+        sections.fault(("gateway", "control"), "gateway.control", message)
+
+
+def check_devices(devices: Sequence[DeviceConfig], problems: Problems) -> None:
+    """Two devices with one URL would ask the same unit for the same things twice."""
+    by_url: dict[str, DeviceConfig] = {}
+    for device in devices:
+        other = by_url.setdefault(device.url.text, device)
+        if other is not device:
+            problems.warn(
+                f"the same URL as device {other.name!r}",
+                file=device.file,
+                line=device.lines.get("url"),
+                key=f"device.{device.name}.url",
+            )
+
+
+def check_stale(device: DeviceConfig, slowest_scan_ns: int, problems: Problems) -> None:
+    """A value that is good must not turn bad before its next answer can be there."""
+    needed_ns = slowest_scan_ns + device.timeout_ns
+    if device.stale_ns < needed_ns:
+        problems.warn(
+            f"{format_duration(device.stale_ns)} is shorter than the slowest scan and the timeout together,"
+            f" {format_duration(needed_ns)}: one late answer makes values bad",
+            file=device.file,
+            line=device.lines.get("stale", device.lines.get("")),
+            key=f"device.{device.name}.stale",
+        )
+
+
+def check_clashes(tags: TagColumns, clashes: Sequence[Clash], problems: Problems) -> None:
+    """Names used twice within their parent."""
+    for clash in clashes:
+        file, line = tags.place(clash.other_id)
+        what = "the group of the tag" if clash.with_group else "the tag"
+        message = f"{what} in {file}:{line} has the same name; a name is unique within its parent"
+        problems.add(tags.error(clash.tag_id, "name", message))
+
+
+def check_writes(gateway: GatewayConfig, tags: TagColumns, sections: SectionReader) -> None:
+    """Writable tags do nothing while the master switch is off."""
+    writable_count = sum(map(tags.is_writable, range(len(tags))))
+    if writable_count and not gateway.writes:
+        noun = "tag is" if writable_count == 1 else "tags are"
+        sections.problems.warn(
+            f"{writable_count} {noun} writable, but writes are off: nothing will be written",
+            file=sections.source.file,
+            line=sections.source.line(("gateway", "writes")),
+            key="gateway.writes",
+        )
+
+
+def check_opcua(opcua: OpcUaConfig, sections: SectionReader) -> None:
+    """Off loopback, the OPC UA face demands security and users."""
+    if not opcua.bind.is_loopback:
+        if not opcua.security:
+            message = f"{opcua.bind} can be reached from other machines, which demands a security policy"
+            sections.fault(("opcua", "security"), "opcua.security", message)
+        if opcua.anonymous:
+            message = f"{opcua.bind} can be reached from other machines, which demands users"
+            sections.fault(("opcua", "anonymous"), "opcua.anonymous", message)
+    sections.problems.warn(
+        "is configured, but this version has no OPC UA server yet",
+        file=sections.source.file,
+        line=sections.source.line(("opcua",)),
+        key="opcua",
+    )
+
+
+def check_uplinks(uplinks: Mapping[KeyPath, UplinkConfig], tags: TagColumns, sections: SectionReader) -> None:
+    """Schemes, topics and globs of the uplinks."""
+    for path, uplink in uplinks.items():
+        label = f"uplink.{uplink.name}"
+        if uplink.url.scheme not in UPLINK_SCHEMES:
+            message = f"no connector for '{uplink.url.scheme}://'{nearest(uplink.url.scheme, UPLINK_SCHEMES)}"
+            sections.fault((*path, "url"), f"{label}.url", message)
+        for wildcard in _TOPIC_CHARACTERS_REFUSED:
+            if wildcard in uplink.topic:
+                message = f"{uplink.topic!r} contains {wildcard!r}, which is for subscribing"
+                sections.fault((*path, "topic"), f"{label}.topic", message)
+        for glob in uplink.tags[:PROBLEMS_COUNT_MAX]:
+            if len(tags) and not tags.has_match(glob):
+                sections.problems.warn(
+                    f"{glob!r} matches no tag",
+                    file=sections.source.file,
+                    line=sections.source.line((*path, "tags")),
+                    key=f"{label}.tags",
+                )
+        sections.problems.warn(
+            f"uplink {uplink.name!r} is configured, but this version has no uplinks yet",
+            file=sections.source.file,
+            line=sections.source.line(path),
+            key=label,
+        )
