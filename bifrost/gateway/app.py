@@ -1,0 +1,242 @@
+"""The gateway: from a configuration file to running tasks, and back to nothing on SIGTERM.
+
+`run_gateway` is what `bifrost run` and `python -m bifrost.gateway` do: read the configuration, take the data directory, allocate
+everything, start the children of the supervisor, wait for a signal, stop in order. What is refused is refused before anything is connected,
+with the exit codes of CONTRACT: 1 failed (another gateway runs, the disk is not writable), 2 the configuration cannot work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Final, Self
+
+from bifrost import __version__
+from bifrost.core.audit import AuditLog
+from bifrost.core.clock import Clock
+from bifrost.core.config import Config, load_config
+from bifrost.core.errors import AddressError, BifrostError, ConfigError, LimitError
+from bifrost.core.log import fields, set_up_logging
+from bifrost.core.quantity import format_size
+from bifrost.core.runtime import BackendSizes, Runtime
+from bifrost.core.writes import WriteQueue
+from bifrost.gateway.commands import Commands
+from bifrost.gateway.control import EXIT_DONE, EXIT_FAILED, EXIT_WRONG, ControlServer
+from bifrost.gateway.devices import link_errors, make_driver
+from bifrost.gateway.health import make_metrics
+from bifrost.gateway.learned import LearnedStore
+from bifrost.gateway.lock import DirectoryLock
+from bifrost.gateway.polling import Polled, define_rows, link_children
+from bifrost.gateway.supervisor import Child, ChildStatus, Supervisor
+from bifrost.gateway.writing import Delivery
+from bifrost.plc.scan import Device, Scanner
+
+__all__ = ["Gateway", "run_gateway"]
+
+_log = logging.getLogger("bifrost.gateway")
+
+_STOP_TIMEOUT_S: Final = 1.5  # A stop takes less than 2 s in all, whatever a child does.
+_FALLBACK_WARNING: Final = (
+    "the compiled core is not in use: polling runs in Python, which costs several times the CPU; "
+    "'bifrost doctor' says why, BIFROST_BACKEND=c makes it an error"
+)
+
+
+class Gateway:
+    """One gateway, allocated and ready to run. Made in a running event loop; a context manager.
+
+    Args:
+        config: What it is told.
+
+    Raises:
+        ConfigError: A device's settings cannot work.
+        AddressError: A tag's address cannot be read.
+        LimitError: Something does not fit into the limits.
+        StorageError: The audit log cannot be opened.
+        OSError: The system refuses a thread.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.clock = Clock()
+        self.started_ns = self.clock.now_ns()
+        self.version = __version__
+        self.memory_bytes = config.limits.require_memory(BackendSizes(config.limits))
+        self.runtime = Runtime(config.limits)
+        self.warnings = list(config.warnings)
+        if self.runtime.backend.BACKEND != "c":
+            self.warnings.append(_FALLBACK_WARNING)
+        self.runtime.table.name_of = config.tags.full_name
+        directory = config.gateway.data_dir
+        self.learned = LearnedStore(directory)
+        self.devices = self._make_devices()
+        self.audit = AuditLog(os.path.join(directory, "state"), config.limits.audit_bytes_max, self.clock.utc_ns)
+        self.scanner = Scanner(self.runtime, clock=self.clock, on_learned=self._on_learned)
+        self.delivery = Delivery(config.tags, self.runtime.table, self.scanner, self.devices)
+        self.writes = WriteQueue(
+            is_enabled=config.gateway.writes,
+            count_max=config.limits.write_queue_count_max,
+            target_of=self.delivery.target_of,
+            deliver=self.delivery.deliver,
+            audit=self.audit.append,
+            now_ns=self.clock.now_ns,
+        )
+        self.control = ControlServer(
+            config.gateway.control,
+            Commands(self),
+            clients_count_max=config.limits.control_clients_max,
+            line_bytes_max=config.limits.control_line_bytes_max,
+        )
+        self.supervisor = Supervisor(_report_failure, now_ns=self.clock.now_ns)
+        self.metrics = make_metrics(self)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Runs every child until `stop` is set, then ends them. Raises TimeoutError when a child does not end in time."""
+        children = [
+            Child("control", self.control.run),
+            Child("writes", self.writes.run),
+            Child("learned", self.learned.run),
+            *link_children(self.scanner, self.config.tags, self.devices),
+        ]
+        self.audit.append("start", "gateway", version=self.version, config=self.config.file)
+        task = asyncio.get_running_loop().create_task(self.supervisor.run(children), name="supervisor")
+        try:
+            self._log_summary()
+            await stop.wait()
+        finally:
+            task.cancel()
+            _, running = await asyncio.wait({task}, timeout=_STOP_TIMEOUT_S)
+        if running:
+            raise TimeoutError(f"still running after {_STOP_TIMEOUT_S} s")
+        self.audit.append("stop", "gateway")
+
+    def close(self) -> None:
+        """Ends polling and closes files. Safe to call twice."""
+        self.runtime.close()
+        self.audit.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _make_devices(self) -> list[Polled]:
+        devices = []
+        for device in self.config.devices:
+            driver = make_driver(device)
+            for error in link_errors(device, driver, self.config.limits):
+                raise error
+            driver.remember(self.learned.of(device.name, device.url.text))
+            devices.append(define_rows(self.runtime.table, self.config.tags, device, driver))
+        return devices
+
+    def _on_learned(self, device: Device) -> None:
+        urls = {polled.config.name: polled.config.url.text for polled in self.devices}
+        self.learned.note(device.name, urls[device.name], device.driver.learned)
+
+    def _log_summary(self) -> None:
+        limits = self.config.limits
+        _log.info(
+            "gateway is running",
+            extra=fields(
+                name=self.config.gateway.name,
+                devices=len(self.devices),
+                links=len({polled.driver.link_key for polled in self.devices}),
+                tags=len(self.config.tags),
+                requests_per_s=sum(polled.requests_per_s for polled in self.devices),
+                memory_bytes=self.memory_bytes,
+                memory_bytes_max=f"{limits.memory_bytes_max} ({format_size(limits.memory_bytes_max)})",
+                writes="on" if self.config.gateway.writes else "off",
+                backend=self.runtime.backend.BACKEND,
+                control=self.config.gateway.control,
+                data_dir=self.config.gateway.data_dir,
+            ),
+        )
+        for warning in self.warnings:
+            _log.warning("configuration", extra=fields(warning=warning))
+
+
+def run_gateway(path: str, *, log_level: str = "info", environ: Mapping[str, str] | None = None) -> int:
+    """Runs the gateway of the configuration file `path` until SIGTERM or SIGINT; gives the exit code.
+
+    Args:
+        path: The TOML file.
+        log_level: ``debug``, ``info``, ``warning`` or ``error``.
+        environ: For variables and overrides; None: that of this process.
+    """
+    environ = os.environ if environ is None else environ
+    try:
+        config = load_config(path, environ)
+    except ConfigError as error:
+        return _refuse(str(error), EXIT_WRONG)
+    try:
+        with DirectoryLock(config.gateway.data_dir):
+            return _run_locked(config, log_level, environ)
+    except (BifrostError, OSError) as error:
+        return _refuse(str(error), EXIT_FAILED)
+
+
+def _run_locked(config: Config, log_level: str, environ: Mapping[str, str]) -> int:
+    clock = Clock()
+    set_up_logging(
+        sys.stderr,
+        level=log_level,
+        now_ns=clock.now_ns,
+        utc_ns=None if "JOURNAL_STREAM" in environ else clock.utc_ns,  # journald stamps lines by itself.
+        lines_per_second=config.limits.log_lines_per_second,
+    )
+    try:
+        asyncio.run(_serve(config))
+    except (ConfigError, AddressError, LimitError) as error:
+        return _refuse(_explained(config, error), EXIT_WRONG)
+    except TimeoutError as error:
+        _log.error("stop was not clean", extra=fields(error=error))
+        logging.shutdown()
+        os._exit(EXIT_FAILED)  # A child that ignores its cancellation must not keep the process alive.
+    return EXIT_DONE
+
+
+async def _serve(config: Config) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.set_exception_handler(_report_callback_failure)
+    with Gateway(config) as gateway:
+        gc.collect()
+        gc.freeze()  # What was made until here stays: the collector need not look at it again.
+        await gateway.run(stop)
+        _log.info("gateway has stopped", extra=fields(name=config.gateway.name))
+
+
+def _explained(config: Config, error: BifrostError) -> str:
+    """All mistakes with their places, found by the dry run; `error` itself when that finds none."""
+    from bifrost.gateway.check import inspect_config
+
+    return "\n".join(inspect_config(config).messages) or str(error)
+
+
+def _report_failure(status: ChildStatus, error: Exception | None, delay_s: float | None) -> None:
+    details = fields(task=status.name, error=status.last_error, restarts=status.restarts, restart_in_s=delay_s)
+    # The traceback is for errors that nobody raised on purpose: those are bugs.
+    trace = error if error is not None and not isinstance(error, BifrostError | OSError) else None
+    _log.error("task failed", extra=details, exc_info=trace)
+
+
+def _report_callback_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    error = context.get("exception")
+    _log.error("callback failed", extra=fields(what=context.get("message", "")), exc_info=error)
+
+
+def _refuse(text: str, code: int) -> int:
+    sys.stderr.write(text + "\n")
+    return code

@@ -1,0 +1,63 @@
+"""The lock of the data directory and the store of what drivers learned: files that must survive any end of the process."""
+
+import asyncio
+import os
+
+import pytest
+
+from bifrost.core.errors import StorageError
+from bifrost.gateway.learned import LearnedStore
+from bifrost.gateway.lock import DirectoryLock
+
+
+def test_lock_is_held_once_and_given_back(tmp_path):
+    directory = str(tmp_path / "data")
+    with (
+        DirectoryLock(directory),
+        pytest.raises(StorageError, match=f"another gateway .pid {os.getpid()}. uses the data directory"),
+    ):
+        DirectoryLock(directory)
+    DirectoryLock(directory).close()
+
+
+def test_data_directory_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot be written"):
+        DirectoryLock(str(tmp_path / "file" / "data"))
+
+
+def learn(directory, **learned):
+    async def scenario():
+        store = LearnedStore(str(directory))
+        for name, holes in learned.items():
+            store.note(name, "url", {"holes": holes})
+        task = asyncio.ensure_future(store.run())
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+
+    asyncio.run(scenario())
+
+
+def recall(directory, name, url):
+    async def scenario():
+        return LearnedStore(str(directory)).of(name, url)
+
+    return asyncio.run(scenario())
+
+
+def test_what_was_learned_is_there_at_the_next_start(tmp_path):
+    learn(tmp_path, boiler=["1!hr:4-5"])
+    assert recall(tmp_path, "boiler", "url") == {"holes": ["1!hr:4-5"]}
+    assert recall(tmp_path, "boiler", "another url") == {}
+    learn(tmp_path, pump=["1!hr:9-9"])
+    assert recall(tmp_path, "boiler", "url") == {"holes": ["1!hr:4-5"]}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"boiler url": 3}', b"\xff"])
+def test_damaged_store_is_as_good_as_none(tmp_path, content):
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "learned.json").write_bytes(content)
+    assert recall(tmp_path, "boiler", "url") == {}
+    learn(tmp_path, boiler=["1!hr:4-5"])
+    assert recall(tmp_path, "boiler", "url") == {"holes": ["1!hr:4-5"]}
