@@ -73,15 +73,25 @@ enum {
 /* CRC-16/MODBUS (reflected polynomial 0xA001, start 0xFFFF) of `length` bytes. Modbus over Serial Line V1.02, 6.2.2. */
 uint16_t bf_crc16(const uint8_t *data, size_t length);
 
-/* Checks one whole Modbus TCP answer to a read (function 1 to 4) of `count` bits or registers and decodes its body in one pass.
- * MBAP, PDU and body are checked as Modbus Messaging on TCP/IP V1.0b, 3.1.3 and Application Protocol V1.1b3, 6.1 to 6.4 say.
+/* A read (function 1 to 4) of `count` bits or registers, and where its values go: prepared once, used for every answer.
  * Functions 1 and 2: `type` is BF_TYPE_BOOL and one byte (0 or 1) is written per bit. Functions 3 and 4: `type` is BF_TYPE_INT16 to
- * BF_TYPE_FLOAT64; elements follow each other from the first register, native byte order, as many as fit whole. `elements` and `exception_code`
- * may be NULL. Returns BF_OK, BF_PARTIAL, BF_E_EXCEPTION (*exception_code written), BF_E_SPACE when `out_bytes` is too small for the answer that
- * was asked for, or what is wrong first in the order of the bytes; bytes after the answer are BF_E_LENGTH. */
-int32_t bf_modbus_answer_decode(const uint8_t *frame, size_t length, uint16_t transaction, uint8_t unit, uint8_t function,
-                                uint16_t count, uint8_t type, uint8_t order, void *out, size_t out_bytes, size_t *elements,
-                                uint8_t *exception_code);
+ * BF_TYPE_FLOAT64; elements follow each other from the first register, native byte order, as many as fit whole. */
+typedef struct {
+    uint8_t unit;
+    uint8_t function;
+    uint8_t type;
+    uint8_t order;
+    uint16_t count;
+    uint16_t unused;
+    void *out;
+    size_t out_bytes;
+} bf_modbus_question;
+
+/* Checks one whole Modbus TCP answer to the question and decodes its body in one pass. MBAP, PDU and body are checked as Modbus Messaging on
+ * TCP/IP V1.0b, 3.1.3 and Application Protocol V1.1b3, 6.1 to 6.4 say. Returns BF_OK, BF_PARTIAL, BF_E_EXCEPTION (the code is frame[8]),
+ * BF_E_SPACE when `out_bytes` is too small for the answer that was asked for, or what is wrong first in the order of the bytes; bytes after the
+ * answer are BF_E_LENGTH. Nothing is written unless the answer is good. */
+int32_t bf_modbus_answer_decode(const bf_modbus_question *question, uint16_t transaction, const uint8_t *frame, size_t length);
 
 /* ---- gather-decode -------------------------------------------------------------------------------------------------------------- */
 
@@ -188,6 +198,10 @@ uint64_t bf_ring_head(const bf_table *table);
 size_t bf_ring_read(const bf_table *table, uint64_t *position, bf_change *out, size_t count, uint64_t *missed);
 /* Bytes of a TEXT or ARRAY change. BF_LOST when they were overwritten. */
 int32_t bf_ring_bytes(const bf_table *table, const bf_change *change, uint8_t *bytes, size_t size, size_t *length);
+
+/* Functions of the table for a module that is not linked with this one (the OPC UA face); its fields stand behind the marks. Static. */
+typedef struct bf_table_api bf_table_api;
+const bf_table_api *bf_table_api_get(void);
 
 /* ---- scan engine ---------------------------------------------------------------------------------------------------------------- */
 
@@ -427,5 +441,26 @@ uint64_t bf_shell_cpu_ns(const bf_shell *shell); /* CPU time of the thread */
 /* Ends the thread, closes every descriptor. The memory may be freed afterwards. Safe to call twice. */
 int32_t bf_shell_stop(bf_shell *shell);
 /* cdef: end */
+
+#define BF_TABLE_API_VERSION 1
+#define BF_WATCHERS_MAX 4 /* of one table */
+
+struct bf_table_api {
+    uint32_t version; /* BF_TABLE_API_VERSION: the two modules may be of different builds */
+    uint32_t unused;
+    int32_t (*read)(const bf_table *table, size_t count, const uint32_t *tags, bf_slot *out);
+    int32_t (*read_bytes)(const bf_table *table, uint32_t tag, bf_slot *out, uint8_t *bytes, size_t size, size_t *length);
+    uint64_t (*ring_head)(const bf_table *table);
+    size_t (*ring_read)(const bf_table *table, uint64_t *position, bf_change *out, size_t count, uint64_t *missed);
+    int32_t (*ring_bytes)(const bf_table *table, const bf_change *change, uint8_t *bytes, size_t size, size_t *length);
+    /* Kind of a row (0: not defined) and room of its cell. BF_E_ARGUMENT: there is no such row. */
+    int32_t (*row)(const bf_table *table, uint32_t tag, uint8_t *kind, uint32_t *cell_bytes);
+    /* From now on `fd`, an eventfd, is written when changes are appended, unless the watcher is awake. Returns its number, or BF_E_FULL. */
+    int32_t (*watch)(bf_table *table, int fd);
+    /* The watcher is going to read all changes there are: later ones wake it again. Call it before reading. */
+    void (*watch_ready)(bf_table *table, int32_t watcher);
+    /* When this returns no writer uses the fd any more. */
+    void (*unwatch)(bf_table *table, int32_t watcher);
+};
 
 #endif

@@ -271,6 +271,27 @@ static bool bit_read(const uint8_t *data, size_t bit, uint8_t order)
     return (data[(order & BF_ORDER_SWAP_BYTES) != 0 ? byte ^ 1 : byte] >> bit % 8 & 1) != 0;
 }
 
+/* Element `index` as it is on the wire, in the low bits of a word. Lengths that the compiler knows: this runs for every value that is polled. */
+static uint64_t element_load(const uint8_t *data, const bf_decode *entry, size_t index, size_t width)
+{
+    uint16_t half;
+    uint32_t single;
+    uint64_t word;
+    switch (width) {
+    case 1:
+        return data[(entry->order & BF_ORDER_SWAP_BYTES) != 0 ? index ^ 1 : index];
+    case 2:
+        memcpy(&half, data + index * sizeof half, sizeof half);
+        return word_reorder(half, sizeof half, entry->order);
+    case 4:
+        memcpy(&single, data + index * sizeof single, sizeof single);
+        return word_reorder(single, sizeof single, entry->order);
+    default:
+        memcpy(&word, data + index * sizeof word, sizeof word);
+        return word_reorder(word, sizeof word, entry->order);
+    }
+}
+
 /* The 64 bits of element `index`, before scaling; false for a wrong BCD digit. */
 static bool element_decode(const uint8_t *data, const bf_decode *entry, size_t index, uint64_t *value)
 {
@@ -280,12 +301,7 @@ static bool element_decode(const uint8_t *data, const bf_decode *entry, size_t i
     }
     size_t width = bf_type_bytes(entry->type);
     assert(width > 0);
-    uint64_t raw = 0;
-    if (width == 1) {
-        raw = data[(entry->order & BF_ORDER_SWAP_BYTES) != 0 ? index ^ 1 : index];
-    } else {
-        bf_reorder((uint8_t *)&raw, data + index * width, width, width, entry->order);
-    }
+    uint64_t raw = element_load(data, entry, index, width);
     switch (entry->type) {
     case BF_TYPE_INT8:
         raw = (uint64_t)(int64_t)(int8_t)raw;

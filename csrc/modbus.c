@@ -104,42 +104,38 @@ static void bits_unpack(const uint8_t *body, size_t count, uint8_t *out)
     }
 }
 
-int32_t bf_modbus_answer_decode(const uint8_t *frame, size_t length, uint16_t transaction, uint8_t unit, uint8_t function,
-                                uint16_t count, uint8_t type, uint8_t order, void *out, size_t out_bytes, size_t *elements,
-                                uint8_t *exception_code)
+int32_t bf_modbus_answer_decode(const bf_modbus_question *question, uint16_t transaction, const uint8_t *frame, size_t length)
 {
-    if (function < 1 || function > 4 || order > (BF_ORDER_SWAP_BYTES | BF_ORDER_SWAP_WORDS)) {
+    assert(question != NULL && question->out != NULL);
+    assert(frame != NULL || length == 0);
+    const uint8_t function = question->function;
+    const uint8_t type = question->type;
+    const uint16_t count = question->count;
+    if (function < 1 || function > 4 || question->order > (BF_ORDER_SWAP_BYTES | BF_ORDER_SWAP_WORDS)) {
         return BF_E_ARGUMENT;
     }
-    bool bits = function <= 2;
+    const bool bits = function <= 2;
     if (count < 1 || count > (bits ? BITS_COUNT_MAX : REGISTERS_COUNT_MAX)) {
         return BF_E_ARGUMENT;
     }
     if (bits ? type != BF_TYPE_BOOL : (type < BF_TYPE_INT16 || type > BF_TYPE_FLOAT64)) {
         return BF_E_ARGUMENT;
     }
-    size_t width = bits ? 1 : bf_type_bytes(type);
-    size_t count_out = bits ? count : (size_t)count * 2 / width;
-    if (out_bytes < count_out * width) {
+    const size_t width = bits ? 1 : bf_type_bytes(type);
+    const size_t elements = bits ? count : (size_t)count * 2 / width;
+    if (question->out_bytes < elements * width) {
         return BF_E_SPACE;
     }
-    assert(frame != NULL || length == 0);
-    expected_answer expected = {transaction, unit, function, bits ? (count + 7u) / 8u : count * 2u};
+    const expected_answer expected = {transaction, question->unit, function, bits ? (count + 7u) / 8u : count * 2u};
     static const uint8_t nothing[1] = {0};
     int32_t status = frame_check(length > 0 ? frame : nothing, length, &expected);
-    if (status == BF_E_EXCEPTION && exception_code != NULL) {
-        *exception_code = frame[8];
-    }
     if (status != BF_OK) {
         return status;
     }
     if (bits) {
-        bits_unpack(frame + HEADER_BYTES, count, out);
+        bits_unpack(frame + HEADER_BYTES, count, question->out);
     } else {
-        bf_reorder(out, frame + HEADER_BYTES, count_out * width, width, order);
-    }
-    if (elements != NULL) {
-        *elements = count_out;
+        bf_reorder(question->out, frame + HEADER_BYTES, elements * width, width, question->order);
     }
     return BF_OK;
 }

@@ -89,6 +89,7 @@ void bf_batch_end(bf_batch *batch)
     if (batch->locked) {
         pthread_mutex_unlock(&batch->table->append);
         batch->locked = false;
+        bf_watchers_wake(batch->table);
     }
 }
 

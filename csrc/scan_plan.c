@@ -131,15 +131,16 @@ int32_t bf_plan_adopt(bf_scan *scan, bf_scan_link *link, const bf_plan *plan)
     return BF_OK;
 }
 
-/* Starts a cycle of every group at once; from then on they keep to their grid. */
+/* Starts a cycle of every group at once; the next one begins at the first point of its grid that is half a period away at least. */
 void bf_plan_begin(bf_scan *scan, bf_scan_link *link)
 {
     assert(link->state == LINK_UP);
     for (uint32_t i = 0; i < link->plan->group_count; i++) {
         const bf_group *group = &link->plan->groups[i];
         int64_t due = link->epoch_ns + group->phase_ns;
-        if (due <= scan->now_ns) {
-            due += ((scan->now_ns - due) / group->period_ns + 1) * group->period_ns;
+        const int64_t earliest = scan->now_ns + group->period_ns / 2;
+        if (due < earliest) {
+            due += ((earliest - due - 1) / group->period_ns + 1) * group->period_ns;
         }
         link->plan->group_states[i].next = 0;
         link->plan->group_states[i].due_ns = due;

@@ -175,7 +175,7 @@ static size_t wait_ready(bf_shell *shell, struct epoll_event *ready, int64_t wak
 {
     int64_t rest = BF_NEVER;
     if (wake_ns != BF_NEVER) {
-        rest = wake_ns - bf_shell_clock_ns(CLOCK_MONOTONIC);
+        rest = (wake_ns + 999999) / 1000000 * 1000000 - bf_shell_clock_ns(CLOCK_MONOTONIC);
         rest = rest > 0 ? rest : 0;
     }
     if (shell->has_pwait2) {

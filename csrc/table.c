@@ -86,6 +86,7 @@ int32_t bf_table_init(void *memory, size_t bytes, const bf_table_limits *limits,
     for (uint32_t i = 0; i < made->tags_count; i++) {
         atomic_init(&made->slots[i].status, BF_BAD_WAITING);
     }
+    bf_watchers_init(made);
     *table = made;
     return BF_OK;
 }

@@ -96,6 +96,12 @@ typedef struct {
     uint8_t unused[7];
 } bf_row;
 
+/* Somebody who sleeps until there are changes. A writer that finds it asleep wakes it, once. */
+typedef struct {
+    _Atomic int32_t fd; /* eventfd; below 0: no watcher */
+    _Atomic uint32_t awake;
+} bf_watcher;
+
 struct bf_table {
     bf_slot_words *slots;
     bf_row *rows;
@@ -106,6 +112,8 @@ struct bf_table {
     _Atomic uint64_t reserved;       /* changes below it may be being written */
     _Atomic uint64_t bodies_reserved; /* in bytes */
     pthread_mutex_t append;          /* held while changes are appended */
+    bf_watcher watchers[BF_WATCHERS_MAX];
+    _Atomic uint32_t waking;         /* writers that may be using a watcher's fd */
     uint32_t tags_count;
     uint32_t changes_count; /* a power of two */
     uint32_t bodies_bytes;  /* a power of two, or 0 */
@@ -127,8 +135,14 @@ typedef struct {
 
 /* Appends what the slot of `tag` says now; locks the ring at the first change of the batch. The caller is the tag's writer. */
 void bf_batch_report(bf_batch *batch, uint32_t tag);
-/* Unlocks the ring if something was reported. */
+/* Unlocks the ring if something was reported, and wakes who watches. */
 void bf_batch_end(bf_batch *batch);
+
+/* ---- table_api.c ------------------------------------------------------------------------------------------------------------------ */
+
+void bf_watchers_init(bf_table *table);
+/* Wakes the watchers that sleep; the caller holds no lock. */
+void bf_watchers_wake(bf_table *table);
 
 static inline bool bf_kind_has_cell(uint8_t kind)
 {

@@ -128,12 +128,13 @@ class Plan:
         self.unit_backoff = [0] * count
 
     def begin(self, epoch: int, now: int) -> None:
-        """Starts a cycle of every group at once; from then on they keep to their grid."""
+        """Starts a cycle of every group at once; the next begins at a point of its grid, half a period away or more."""
         for number, group in enumerate(self.groups):
             self.next[number] = 0
             due = epoch + group.phase_ns
-            if due <= now:
-                due += ((now - due) // group.period_ns + 1) * group.period_ns
+            earliest = now + group.period_ns // 2
+            if due < earliest:
+                due += ((earliest - due - 1) // group.period_ns + 1) * group.period_ns
             self.due[number] = due
 
     def start_cycles(self, now: int) -> int:

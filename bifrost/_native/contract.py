@@ -9,13 +9,15 @@ differs in Python.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from bifrost._native.records import Action, Counters, Event, ScanLimits, ShellLimits, TableLimits
 
 Readable = bytes | bytearray | memoryview
 Writable = bytearray | memoryview | array  # type: ignore[type-arg]  # any item type: the C side sees bytes
+
+AnswerDecoder = Callable[[bytes, int], int]
 
 
 class Table(Protocol):
@@ -138,18 +140,14 @@ class Backend(Protocol):
         """CRC-16/MODBUS of `data`."""
         ...
 
-    def modbus_answer_decode(
-        self,
-        frame: Readable,
-        transaction: int,
-        unit: int,
-        function: int,
-        count: int,
-        type_code: int,
-        order: int,
-        out: Writable,
-    ) -> tuple[int, int, int]:
-        """Checks a whole read answer and decodes it into `out`; gives status, elements written, exception code."""
+    def modbus_answer_decoder(
+        self, unit: int, function: int, count: int, type_code: int, order: int, out: Writable
+    ) -> AnswerDecoder:
+        """Prepares to check whole answers to one read and to decode their bodies into `out`, which it keeps.
+
+        The decoder takes a frame and its transaction number and gives a status; `out` is written only with `OK`. With
+        `E_EXCEPTION` the code is `frame[8]`.
+        """
         ...
 
     def gather(

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -42,7 +44,7 @@ _HEADER = """\
 # Written by `bifrost demo` at each start: copy it before you change it.
 [gateway]
 name = "demo"
-data_dir = "{data_dir}"
+data_dir = {data_dir}
 writes = true  # The plant is simulated; a real gateway writes nothing unless this is set.
 
 """
@@ -92,7 +94,7 @@ def write_configuration(directory: Path, port: int) -> Path:
         settings = section.partition("[[device.tag]]")[0].strip()
         sections.append(f'[[device]]\n{settings}\ntags = "tags/{device}.csv"\n')
     config = directory / "gateway.toml"
-    config.write_text(_HEADER.format(data_dir=directory / "data") + "\n".join(sections))
+    config.write_text(_HEADER.format(data_dir=json.dumps(str(directory / "data"))) + "\n".join(sections))
     return config
 
 
@@ -217,7 +219,7 @@ def _program() -> str:
 def _banner(config: Path, port: int, log: Path) -> list[str]:
     program = _program()
     shown = os.path.relpath(config)
-    shown = shown if len(shown) < len(str(config)) else str(config)
+    shown = shlex.quote(shown if len(shown) < len(str(config)) else str(config))
     return [
         "A simulated plant and a gateway are running.",
         "",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bifrost.cli.live import find_configuration
 from bifrost.cli.output import print_json, table_lines
 from bifrost.core.clock import clock_is_synchronised
 from bifrost.core.errors import ConfigError
@@ -54,7 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints the findings; 1 when there is a problem, else 0."""
-    found = list(findings(options.config or ("gateway.toml" if Path("gateway.toml").is_file() else None)))
+    found = list(findings(find_configuration(options)))
     if options.json:
         print_json(found)
     else:

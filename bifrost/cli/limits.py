@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 
+from bifrost.cli.live import find_configuration
 from bifrost.cli.output import format_count, print_json, table_lines
 
 __all__ = ["configure", "run"]
@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     from bifrost.core.limits import Limits, limit_infos
     from bifrost.core.runtime import BackendSizes
 
-    path = options.file or options.config or ("gateway.toml" if Path("gateway.toml").is_file() else None)
+    path = options.file or find_configuration(options)
     limits = load_config(path, os.environ).limits if path else Limits.for_gateway(0)
     regions = limits.regions(BackendSizes(limits))
     total = sum(region.bytes for region in regions)

@@ -17,7 +17,14 @@ import msgspec
 
 from bifrost.core.errors import BifrostError, ConfigError, ConnectError, NoAnswerError
 
-__all__ = ["GatewayClient", "RefusedError", "add_control_argument", "configuration_path", "connect_gateway"]
+__all__ = [
+    "GatewayClient",
+    "RefusedError",
+    "add_control_argument",
+    "configuration_path",
+    "connect_gateway",
+    "find_configuration",
+]
 
 _CONFIG_PLACES: Final = ("gateway.toml", "/etc/bifrost/gateway.toml")
 _TIMEOUT_S: Final = 10.0
@@ -110,17 +117,22 @@ def add_control_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--control", metavar="SOCKET", help="control socket; default: that of the configuration file")
 
 
+def find_configuration(options: argparse.Namespace) -> str | None:
+    """The configuration file that `configuration_path` would give; None: there is none."""
+    if options.config:
+        return str(options.config)
+    return next((place for place in _CONFIG_PLACES if Path(place).is_file()), None)
+
+
 def configuration_path(options: argparse.Namespace) -> str:
     """The configuration file: `-c`, else ``gateway.toml`` here, else in ``/etc/bifrost``.
 
     Raises:
         ConfigError: There is none.
     """
-    if options.config:
-        return str(options.config)
-    for place in _CONFIG_PLACES:
-        if Path(place).is_file():
-            return place
+    found = find_configuration(options)
+    if found is not None:
+        return found
     raise ConfigError(f"no configuration file: name it with -c FILE, or have one at {' or '.join(_CONFIG_PLACES)}")
 
 

@@ -14,13 +14,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from bifrost import __version__
+from bifrost.gateway.exits import EXIT_DONE, EXIT_FAILED, EXIT_UNREACHABLE, EXIT_WRONG
 
 __all__ = ["COMMANDS", "main"]
-
-EXIT_DONE: Final = 0
-EXIT_FAILED: Final = 1
-EXIT_WRONG: Final = 2
-EXIT_UNREACHABLE: Final = 3
 
 COMMANDS: Final[Mapping[str, str]] = {
     "demo": "start a simulated plant and a gateway, and show live values",

@@ -82,9 +82,14 @@ class RowColumns:
 
     Args:
         count: Rows.
+
+    Attributes:
+        value_types: Wire type of each value (or its elements) once it is in the table: ``float64`` when it is scaled.
+            Not needed to define rows; who shows them to others wants to know.
     """
 
     def __init__(self, count: int) -> None:
+        self.value_types = bytearray(count)
         self.kinds = bytearray(count)
         self.types = bytearray(count)
         self.cell_sizes = array("I", bytes(4 * count))
@@ -96,6 +101,8 @@ class RowColumns:
 
     def set_type(self, index: int, type_code: int, elements: int, *, is_scaled: bool, is_array: bool) -> None:
         """Row `index` holds a value of the wire type `type_code`; `elements` of an array, bytes of a string."""
+        is_number = type_code != DataType.STRING.code
+        self.value_types[index] = DataType.FLOAT64.code if is_scaled and is_number else type_code
         if is_array:
             element = DataType.FLOAT64.code if is_scaled else type_code
             self.kinds[index] = _KIND_ARRAY
@@ -110,6 +117,7 @@ class RowColumns:
     def pick(self, indices: Sequence[int]) -> RowColumns:
         """The definitions at `indices`, as columns of their own."""
         picked = RowColumns(0)
+        picked.value_types = bytearray(self.value_types[index] for index in indices)
         picked.kinds = bytearray(self.kinds[index] for index in indices)
         picked.types = bytearray(self.types[index] for index in indices)
         picked.cell_sizes = array("I", (self.cell_sizes[index] for index in indices))

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
 from bifrost import __version__
@@ -27,8 +27,9 @@ from bifrost.core.quantity import format_size
 from bifrost.core.runtime import BackendSizes, Runtime
 from bifrost.core.writes import WriteQueue
 from bifrost.gateway.commands import Commands
-from bifrost.gateway.control import EXIT_DONE, EXIT_FAILED, EXIT_WRONG, ControlServer
+from bifrost.gateway.control import ControlServer, bind_socket
 from bifrost.gateway.devices import link_errors, make_driver
+from bifrost.gateway.exits import EXIT_DONE, EXIT_FAILED, EXIT_WRONG
 from bifrost.gateway.health import make_metrics
 from bifrost.gateway.learned import LearnedStore
 from bifrost.gateway.lock import DirectoryLock
@@ -41,7 +42,7 @@ __all__ = ["Gateway", "run_gateway"]
 
 _log = logging.getLogger("bifrost.gateway")
 
-_STOP_TIMEOUT_S: Final = 1.5  # A stop takes less than 2 s in all, whatever a child does.
+_STOP_TIMEOUT_S: Final = 1.8  # A stop takes less than 2 s, whatever a child does.
 _FALLBACK_WARNING: Final = (
     "the compiled core is not in use: polling runs in Python, which costs several times the CPU; "
     "'bifrost doctor' says why, BIFROST_BACKEND=c makes it an error"
@@ -87,6 +88,7 @@ class Gateway:
             audit=self.audit.append,
             now_ns=self.clock.now_ns,
         )
+        bind_socket(config.gateway.control).close()  # Refused now, and not found missing later, if it cannot be served.
         self.control = ControlServer(
             config.gateway.control,
             Commands(self),
@@ -97,7 +99,7 @@ class Gateway:
         self.metrics = make_metrics(self)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Runs every child until `stop` is set, then ends them. Raises TimeoutError when a child does not end in time."""
+        """Runs every child until `stop` is set, then cancels them and waits until each has cleaned up."""
         children = [
             Child("control", self.control.run),
             Child("writes", self.writes.run),
@@ -105,15 +107,11 @@ class Gateway:
             *link_children(self.scanner, self.config.tags, self.devices),
         ]
         self.audit.append("start", "gateway", version=self.version, config=self.config.file)
-        task = asyncio.get_running_loop().create_task(self.supervisor.run(children), name="supervisor")
-        try:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(self.supervisor.run(children), name="supervisor")
             self._log_summary()
             await stop.wait()
-        finally:
             task.cancel()
-            _, running = await asyncio.wait({task}, timeout=_STOP_TIMEOUT_S)
-        if running:
-            raise TimeoutError(f"still running after {_STOP_TIMEOUT_S} s")
         self.audit.append("stop", "gateway")
 
     def close(self) -> None:
@@ -198,10 +196,8 @@ def _run_locked(config: Config, log_level: str, environ: Mapping[str, str]) -> i
         asyncio.run(_serve(config))
     except (ConfigError, AddressError, LimitError) as error:
         return _refuse(_explained(config, error), EXIT_WRONG)
-    except TimeoutError as error:
-        _log.error("stop was not clean", extra=fields(error=error))
-        logging.shutdown()
-        os._exit(EXIT_FAILED)  # A child that ignores its cancellation must not keep the process alive.
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
     return EXIT_DONE
 
 
@@ -209,13 +205,27 @@ async def _serve(config: Config) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, _begin_stop, stop)
     loop.set_exception_handler(_report_callback_failure)
     with Gateway(config) as gateway:
         gc.collect()
         gc.freeze()  # What was made until here stays: the collector need not look at it again.
         await gateway.run(stop)
         _log.info("gateway has stopped", extra=fields(name=config.gateway.name))
+
+
+def _begin_stop(stop: asyncio.Event) -> None:
+    """Stops in order; should that take too long, whatever the reason, the process ends all the same."""
+    stop.set()
+    signal.signal(signal.SIGALRM, _give_up)
+    signal.setitimer(signal.ITIMER_REAL, _STOP_TIMEOUT_S)
+
+
+def _give_up(number: int, frame: FrameType | None) -> None:
+    running = ", ".join(sorted(task.get_name() for task in asyncio.all_tasks()))
+    _log.error("stop was not clean", extra=fields(after_s=_STOP_TIMEOUT_S, running=running))
+    logging.shutdown()
+    os._exit(EXIT_FAILED)
 
 
 def _explained(config: Config, error: BifrostError) -> str:

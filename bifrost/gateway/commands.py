@@ -22,7 +22,8 @@ from bifrost.core.limits import limit_infos
 from bifrost.core.runtime import BackendSizes
 from bifrost.core.status import StatusCode, status_name
 from bifrost.gateway import health
-from bifrost.gateway.control import EXIT_FAILED, EXIT_UNREACHABLE, EXIT_WRONG, ControlSession
+from bifrost.gateway.control import ControlSession
+from bifrost.gateway.exits import EXIT_FAILED, EXIT_UNREACHABLE, EXIT_WRONG
 from bifrost.gateway.values import parse_value, value_record
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import struct
@@ -20,19 +21,18 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from bifrost.core.errors import BifrostError, ConfigError, TransportError
+from bifrost.core.log import fields
+from bifrost.gateway.exits import EXIT_FAILED, EXIT_UNREACHABLE, EXIT_WRONG
+from bifrost.gateway.supervisor import failure_of
 
-__all__ = ["EXIT_DONE", "EXIT_FAILED", "EXIT_UNREACHABLE", "EXIT_WRONG", "ControlServer", "ControlSession"]
+__all__ = ["ControlServer", "ControlSession", "bind_socket"]
 
-# CONTRACT, Command line.
-EXIT_DONE: Final = 0
-EXIT_FAILED: Final = 1
-EXIT_WRONG: Final = 2
-EXIT_UNREACHABLE: Final = 3
+_log = logging.getLogger("bifrost.gateway.control")
 
 _SOCKET_MODE = 0o660  # CONTRACT: owner and group, nobody else.
 _PATH_BYTES_MAX = 107  # sun_path has 108 with the final zero; unix(7).
@@ -218,17 +218,21 @@ class ControlServer:
     async def _answer(self, line: bytes, session: ControlSession) -> None:
         try:
             request = msgspec.json.decode(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # Brackets nested thousands deep are not JSON for us.
             await session.send({"error": f"the request is not JSON: {error}", "code": EXIT_WRONG}, ok=False)
             return
         if not isinstance(request, dict) or not isinstance(request.get("command"), str):
             text = 'a request is an object with a command, for example {"command": "status"}'
             await session.send({"error": text, "code": EXIT_WRONG}, ok=False)
             return
-        try:
-            await self._command(request, session)
-        except (BifrostError, ValueError) as error:
-            await session.send({"error": str(error), "code": _exit_code(error)}, ok=False)
+        failure = await failure_of(partial(self._command, request, session))
+        if isinstance(failure, ClientTooSlowError | OSError):
+            raise failure
+        if isinstance(failure, BifrostError | ValueError):
+            await session.send({"error": str(failure), "code": _exit_code(failure)}, ok=False)
+        elif failure is not None:
+            _log.error("command failed", extra=fields(command=request["command"]), exc_info=failure)
+            await session.send({"error": f"internal error: {failure!r}", "code": EXIT_FAILED}, ok=False)
 
     def _refuse(self, writer: asyncio.StreamWriter, reason: str, text: str) -> None:
         """Says why and closes; what the client does not take at once is lost with the connection."""

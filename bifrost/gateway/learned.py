@@ -32,16 +32,19 @@ class LearnedStore:
     def __init__(self, directory: str) -> None:
         self._path = os.path.join(directory, "state", _FILE)
         self._by_device: dict[str, Learned] = {}
+        self._asked: set[str] = set()
         self._changed = asyncio.Event()
         with contextlib.suppress(OSError, ValueError), open(self._path, "rb") as file:
             self._by_device = msgspec.json.decode(file.read(_FILE_BYTES_MAX), type=dict[str, Learned])
 
     def of(self, name: str, url: str) -> Mapping[str, list[str]]:
-        """What is known about a device; nothing for a new one."""
+        """What is known about a device; nothing for a new one. Devices that nobody asks for are forgotten at the next save."""
+        self._asked.add(f"{name} {url}")
         return self._by_device.get(f"{name} {url}", {})
 
     def note(self, name: str, url: str, learned: Learned) -> None:
         """Keeps what a device's driver knows by now."""
+        self._asked.add(f"{name} {url}")
         self._by_device[f"{name} {url}"] = dict(learned)
         self._changed.set()
 
@@ -63,9 +66,10 @@ class LearnedStore:
 
     def _save(self) -> None:
         os.makedirs(os.path.dirname(self._path), exist_ok=True)
+        kept = {key: learned for key, learned in self._by_device.items() if key in self._asked}
         beside = f"{self._path}.new"
         with open(beside, "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(self._by_device), indent=1))
+            file.write(msgspec.json.format(msgspec.json.encode(kept), indent=1))
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, self._path)

@@ -20,7 +20,7 @@ import msgspec
 from bifrost.core.errors import AddressError, ConfigError, LimitError
 from bifrost.core.retry import Backoff
 
-__all__ = ["Child", "ChildState", "ChildStatus", "Supervisor"]
+__all__ = ["Child", "ChildState", "ChildStatus", "Supervisor", "failure_of"]
 
 _RESTART_MIN_NS = 500_000_000
 _RESTART_MAX_NS = 30_000_000_000
@@ -109,7 +109,7 @@ class Supervisor:
             while True:
                 status.state = ChildState.RUNNING
                 started_ns = self._now_ns()
-                error = await _failure_of(child)
+                error = await failure_of(child.run)
                 if self._now_ns() - started_ns >= _HEALTHY_AFTER_NS:
                     backoff.succeeded()
                 status.last_error = "ended by itself" if error is None else f"{type(error).__name__}: {error}"
@@ -127,10 +127,10 @@ class Supervisor:
                 status.state = ChildState.STOPPED
 
 
-async def _failure_of(child: Child) -> Exception | None:
-    """Runs the child once and gives what it failed with; None: it ended by itself. Cancellation passes through."""
+async def failure_of(run: Callable[[], Awaitable[None]]) -> Exception | None:
+    """Awaits `run` once and gives what it failed with; None: it ended by itself. Cancellation passes through."""
     try:
-        await child.run()
+        await run()
     except Exception as error:  # noqa: BLE001  # the one place: whatever a child did, its siblings go on
         while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
             error = error.exceptions[0]

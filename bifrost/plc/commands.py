@@ -31,6 +31,7 @@ class CommandQueue:
         self._commands_count_max = commands_count_max
         self._waiting: deque[Event] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._is_closed = False
 
     @property
     def is_full(self) -> bool:
@@ -40,11 +41,14 @@ class CommandQueue:
     def send(self, event: Event) -> None:
         """Hands `event` over, now or after those that wait. The descriptor of an OPEN is no longer the caller's."""
         self._waiting.append(event)
-        if self._timer is None:
+        if self._is_closed:
+            self.close()
+        elif self._timer is None:
             self._hand_over()
 
     def close(self) -> None:
-        """Forgets what waits and closes the descriptors in it."""
+        """Forgets what waits and what is still to come, and closes the descriptors in it."""
+        self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
         for event in self._waiting:

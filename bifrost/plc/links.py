@@ -8,20 +8,23 @@ adopted.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from bifrost._native import records
-from bifrost._native.records import Counters
+from bifrost._native.records import Action, Counters
 from bifrost.core.contracts import Driver, Request
 from bifrost.core.tag import Tag
 from bifrost.plc.plan import LinkPlan, requests_per_second
 
-__all__ = ["CLOSE_REASONS", "Device", "DeviceStatus", "Link", "LinkStatus", "Planned", "Watch"]
+__all__ = ["Device", "DeviceStatus", "Link", "LinkStatus", "Planned", "Watch"]
 
-CLOSE_REASONS = {
+_log = logging.getLogger("bifrost.plc.scan")
+
+_CLOSE_REASONS = {
     records.CLOSE_PEER: "the peer closed the connection",
     records.CLOSE_SILENT: "the peer does not answer any more",
     records.CLOSE_FRAMING: "what the peer sends are no frames of this protocol",
@@ -98,6 +101,47 @@ class Link:
         self.since_ns = 0
         self.waiters: set[asyncio.Future[None]] = set()
         self.units_open: set[int] = set()
+
+    def on_up(self, notice: Action) -> None:
+        """The engine polls it from now on."""
+        self.is_up, self.reason, self.since_ns = True, "", notice.time_ns
+        self.units_open.clear()
+        _log.info("%s: connected", self.key)
+        self.wake_waiters(None)
+
+    def on_down(self, notice: Action) -> None:
+        """It is closed; the engine will want another connection by itself."""
+        self.is_up, self.since_ns = False, notice.time_ns
+        self.reason = _CLOSE_REASONS.get(notice.code, f"closed (code {notice.code})")
+        if notice.code != records.CLOSE_STOPPED:
+            _log.warning("%s: connection lost: %s", self.key, self.reason)
+
+    def on_unit(self, notice: Action) -> None:
+        """One of its units stopped answering, or answers again."""
+        units = self.adopted.plan.units if self.adopted else ()
+        unit = units[notice.number] if notice.number < len(units) else notice.number
+        if notice.code == records.UNIT_OPEN:
+            self.units_open.add(unit)
+            _log.warning("%s: unit %d does not answer; asked less often until it does", self.key, unit)
+        else:
+            self.units_open.discard(unit)
+            _log.info("%s: unit %d answers again", self.key, unit)
+
+    def wake_waiters(self, error: Exception | None) -> None:
+        """Ends the wait of whoever waits for the link to be up."""
+        for waiter in self.waiters:
+            if waiter.done():
+                continue
+            if error is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(error)
+
+    def run_when_planned(self) -> None:
+        """Nothing writes the rows of former plans any more: calls whoever waits for that, once."""
+        callbacks, self.when_planned = self.when_planned, []
+        for callback in callbacks:
+            callback()
 
     def status(self, counters: Counters) -> LinkStatus:
         """How it is now; `counters` come from the engine."""

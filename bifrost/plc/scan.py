@@ -4,8 +4,7 @@ The engine polls; this decides. When the engine wants a connection, the driver o
 that the device's owner gave; the descriptor then belongs to the shell until the link closes. Everything else happens in
 callbacks of the loop, so that a Scanner has no task of its own.
 
-States of a link: connecting, up, down (the engine comes back by itself), removed. One plan is pending at a time; rows
-of a former plan are free once the next one is adopted.
+States of a link: connecting, up, down (the engine comes back by itself), removed. One plan is pending at a time.
 """
 
 from __future__ import annotations
@@ -25,8 +24,9 @@ from bifrost.core.status import status_name
 from bifrost.core.tag import Tag
 from bifrost.plc.answers import Answer, end_of, oneshot_event, refusal_of
 from bifrost.plc.commands import CommandQueue
-from bifrost.plc.links import CLOSE_REASONS, Device, DeviceStatus, Link, LinkStatus, Planned, Watch
+from bifrost.plc.links import Device, DeviceStatus, Link, LinkStatus, Planned, Watch
 from bifrost.plc.loop_shell import LoopShell
+from bifrost.plc.paced import Paced
 from bifrost.plc.plan import compile_plan
 
 __all__ = ["Answer", "Device", "DeviceStatus", "LinkStatus", "Scanner", "Watch"]
@@ -34,7 +34,7 @@ __all__ = ["Answer", "Device", "DeviceStatus", "LinkStatus", "Scanner", "Watch"]
 _log = logging.getLogger("bifrost.plc.scan")
 
 _CONNECT_TIMEOUT_S = 3.5  # A lost SYN is sent again after 1 s, then after 2 more; RFC 6298, 2.
-_REPLAN_DELAY_S = 0.05  # At most 20 plans a second and link, however many blocks a device refuses.
+_REPLAN_DELAY_S = 0.05  # At most 20 plans a second, however many blocks a device refuses.
 _ONESHOTS_AT_ONCE = 16  # Of one caller, so that others get their turn.
 _CLOCK_PERIOD_S = 1.0
 _NOTICES_PER_TURN = 256  # Then the loop's other callbacks have their turn.
@@ -76,12 +76,13 @@ class Scanner:
         self._clock_known: tuple[int, bool] | None = None
         self._handlers = {
             records.ACTION_CONNECT: self._on_connect,
-            records.ACTION_UP: self._on_up,
-            records.ACTION_DOWN: self._on_down,
+            records.ACTION_UP: Link.on_up,
+            records.ACTION_DOWN: Link.on_down,
             records.ACTION_EXCHANGE: self._on_exchange,
-            records.ACTION_UNIT: self._on_unit,
+            records.ACTION_UNIT: Link.on_unit,
             records.ACTION_PLANNED: self._on_planned,
         }
+        self._learned = Paced(self._loop, self._plan_again, _REPLAN_DELAY_S)
         self._shell = self._start_shell(is_threaded)
         self._commands = CommandQueue(self._shell, self._loop, runtime.limits.commands_count_max)
         self._clock_timer: asyncio.TimerHandle | None = None
@@ -111,16 +112,17 @@ class Scanner:
         for link in self._links:
             if link is not None:
                 self._end_link(link)
-                self._run_when_planned(link)
+                link.run_when_planned()
         if not self._loop.is_closed() and self._shell.fileno() >= 0:
             self._loop.remove_reader(self._shell.fileno())
         if self._clock_timer is not None:
             self._clock_timer.cancel()
+        self._learned.clear()
         self._commands.close()
         self._shell.stop()
-        for future in self._futures.values():
+        for token, future in self._futures.items():
             if not future.done():
-                future.set_exception(ClosedError("the scanner was closed"))
+                future.set_result(Action(records.ACTION_DONE, 0, code=records.DONE_CLOSED, token=token))
 
     # ---- devices -----------------------------------------------------------------------------------------------------
 
@@ -149,7 +151,10 @@ class Scanner:
         Raises:
             AddressError: The driver cannot read one of `tags`; nothing is added then.
             LimitError: `links_count_max` links are there.
+            ClosedError: The scanner is closed.
         """
+        if self.is_closed:
+            raise ClosedError("the scanner was closed")
         if requests is None:
             requests = driver.plan(tags, rows) if tags else ()
         link = self._shared.get(driver.link_key) if shares_link else None
@@ -159,7 +164,7 @@ class Scanner:
         if tags:
             device.watches.append(Watch(tags, rows, requests))
         link.devices.append(device)
-        self._replan_soon(link, 0.0)
+        self._replan_soon(link)
         return device
 
     def remove(self, device: Device) -> None:
@@ -169,16 +174,18 @@ class Scanner:
             return
         link.devices.remove(device)
         if link.devices:
-            self._replan_soon(link, 0.0)
+            self._replan_soon(link)
             return
         self._end_link(link)
         self._commands.send(Event(records.EVENT_STOP, link.index))
+        if link.generation == 0:  # The engine has no plan, whose end it would report.
+            self._forget_link(link)
 
     def watch(self, device: Device, tags: Sequence[Tag], rows: Sequence[int]) -> Watch:
         """Polls `tags` too, until `unwatch`. Raises AddressError for a tag that the driver cannot read."""
         watch = Watch(tags, rows, device.driver.plan(tags, rows))
         device.watches.append(watch)
-        self._replan_soon(device.link, 0.0)
+        self._replan_soon(device.link)
         return watch
 
     def unwatch(self, device: Device, watch: Watch, when_done: Callable[[], None]) -> None:
@@ -191,7 +198,7 @@ class Scanner:
             when_done()
             return
         link.when_planned.append(when_done)
-        self._replan_soon(link, 0.0)
+        self._replan_soon(link)
 
     async def wait_up(self, device: Device, timeout_s: float) -> None:
         """Returns once the link of `device` is up.
@@ -328,12 +335,16 @@ class Scanner:
             link.replan_timer.cancel()
         if link.session is not None:
             link.session.cancel()
-        self._wake_waiters(link, ClosedError(f"{link.key} was closed"))
+        link.wake_waiters(ClosedError(f"{link.key} was closed"))
 
-    def _replan_soon(self, link: Link, delay_s: float) -> None:
+    def _forget_link(self, link: Link) -> None:
+        self._links[link.index] = None
+        link.run_when_planned()
+
+    def _replan_soon(self, link: Link) -> None:
         link.is_dirty = True
         if link.pending is None and link.replan_timer is None and not link.is_removed:
-            link.replan_timer = self._loop.call_later(delay_s, self._replan, link)
+            link.replan_timer = self._loop.call_later(0.0, self._replan, link)
 
     def _replan(self, link: Link) -> None:
         link.replan_timer = None
@@ -352,21 +363,15 @@ class Scanner:
     def _on_planned(self, link: Link, notice: Action) -> None:
         if link.is_removed:
             if notice.generation == 0:
-                self._links[link.index] = None
-                self._run_when_planned(link)
+                self._forget_link(link)
             return
         if link.pending is not None and link.pending.plan.plan.generation == notice.generation:
             link.adopted, link.pending = link.pending, None
             link.units_open.clear()
             if link.is_dirty:
-                self._replan_soon(link, _REPLAN_DELAY_S)
+                self._replan_soon(link)
             else:
-                self._run_when_planned(link)
-
-    def _run_when_planned(self, link: Link) -> None:
-        callbacks, link.when_planned = link.when_planned, []
-        for callback in callbacks:
-            callback()
+                link.run_when_planned()
 
     # ---- notices -----------------------------------------------------------------------------------------------------
 
@@ -395,8 +400,14 @@ class Scanner:
             self._handlers[notice.kind](link, notice)
 
     def _on_connect(self, link: Link, notice: Action) -> None:
-        if not link.is_removed:
-            link.session = link.group.create_task(self._open_session(link), name=f"bifrost connect {link.key}")
+        if link.is_removed:
+            return
+        session = self._open_session(link)
+        try:
+            link.session = link.group.create_task(session, name=f"bifrost connect {link.key}")
+        except RuntimeError:  # The group is ending; its owner is about to remove its devices.
+            session.close()
+            self._on_failed(link, "its owner is stopping")
 
     async def _open_session(self, link: Link) -> None:
         """One attempt to connect; the engine decides when there is another."""
@@ -418,29 +429,7 @@ class Scanner:
             _log.warning("%s", reason)
         link.reason = reason
         self._commands.send(Event(records.EVENT_FAILED, link.index))
-        self._wake_waiters(link, ConnectError(reason))
-
-    def _on_up(self, link: Link, notice: Action) -> None:
-        link.is_up, link.reason, link.since_ns = True, "", notice.time_ns
-        link.units_open.clear()
-        _log.info("%s: connected", link.key)
-        self._wake_waiters(link, None)
-
-    def _on_down(self, link: Link, notice: Action) -> None:
-        link.is_up, link.since_ns = False, notice.time_ns
-        link.reason = CLOSE_REASONS.get(notice.code, f"closed (code {notice.code})")
-        if notice.code != records.CLOSE_STOPPED:
-            _log.warning("%s: connection lost: %s", link.key, link.reason)
-
-    def _on_unit(self, link: Link, notice: Action) -> None:
-        units = link.adopted.plan.units if link.adopted else ()
-        unit = units[notice.number] if notice.number < len(units) else notice.number
-        if notice.code == records.UNIT_OPEN:
-            link.units_open.add(unit)
-            _log.warning("%s: unit %d does not answer; asked less often until it does", link.key, unit)
-        else:
-            link.units_open.discard(unit)
-            _log.info("%s: unit %d answers again", link.key, unit)
+        link.wake_waiters(ConnectError(reason))
 
     def _on_exchange(self, link: Link, notice: Action) -> None:
         """A block's answer changed between good and "no": what the driver can learn from it leads to another plan."""
@@ -454,24 +443,19 @@ class Scanner:
                 device.refused.discard(request.label)
                 _log.info("%s: %s is good again", device.name, request.label)
         elif device.driver.explain(Failure(request, notice.code, notice.data)):
-            for watch in device.watches:
-                watch.requests = device.driver.plan(watch.tags, watch.rows)
-            if self._on_learned is not None:
-                self._on_learned(device)
-            self._replan_soon(link, _REPLAN_DELAY_S)
+            self._learned.add(device)
         elif request.label not in device.refused:
             device.refused.add(request.label)
-            name = status_name(notice.status)
-            _log.warning("%s: %s is refused with code %d (%s)", device.name, request.label, notice.code, name)
+            told = (device.name, request.label, notice.code, status_name(notice.status))
+            _log.warning("%s: %s is refused with code %d (%s)", *told)
 
-    def _wake_waiters(self, link: Link, error: BifrostError | None) -> None:
-        for waiter in link.waiters:
-            if waiter.done():
-                continue
-            if error is None:
-                waiter.set_result(None)
-            else:
-                waiter.set_exception(error)
+    def _plan_again(self, device: Device) -> None:
+        """Plans a device whose driver has learned something; one that was removed meanwhile has no watches."""
+        for watch in device.watches:
+            watch.requests = device.driver.plan(watch.tags, watch.rows)
+        if self._on_learned is not None:
+            self._on_learned(device)
+        self._replan_soon(device.link)
 
     # ---- requests and events -----------------------------------------------------------------------------------------
 

@@ -77,21 +77,19 @@ static void test_answer(uint8_t *input_end, uint8_t *output_end)
         const uint8_t header[9] = {0, 1, 0, 0, 0, (uint8_t)(count * 2 + 3), 1, 3, (uint8_t)(count * 2)};
         memcpy(frame, header, sizeof header);
         random_fill(frame + sizeof header, count * 2u);
+        const bf_modbus_question question = {1, 3, type, order, count, 0, output_end - room, room};
         for (size_t length = 0; length <= whole; length++) {
-            size_t elements = 0;
             memcpy(input_end - length, frame, length);
-            int32_t status = bf_modbus_answer_decode(input_end - length, length, 1, 1, 3, count, type, order, output_end - room,
-                                                     room, &elements, NULL);
+            int32_t status = bf_modbus_answer_decode(&question, 1, input_end - length, length);
             CHECK(status == (length == whole ? BF_OK : BF_PARTIAL));
-            CHECK(elements == (length == whole ? room / width : 0));
         }
     }
     for (uint16_t count = 1; count <= 2000; count = (uint16_t)(count + 7)) {
         size_t bytes = (count + 7u) / 8u;
         const uint8_t header[9] = {0, 1, 0, 0, 0, (uint8_t)(bytes + 3), 1, 1, (uint8_t)bytes};
         memcpy(input_end - bytes - 9, header, sizeof header);
-        CHECK(bf_modbus_answer_decode(input_end - bytes - 9, bytes + 9, 1, 1, 1, count, BF_TYPE_BOOL, 0, output_end - count, count,
-                                      NULL, NULL) == BF_OK);
+        const bf_modbus_question question = {1, 1, BF_TYPE_BOOL, 0, count, 0, output_end - count, count};
+        CHECK(bf_modbus_answer_decode(&question, 1, input_end - bytes - 9, bytes + 9) == BF_OK);
     }
 }
 

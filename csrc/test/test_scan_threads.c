@@ -141,25 +141,25 @@ static void *session(void *unused)
 
 static void *reader(void *unused)
 {
-    uint32_t tags[TAGS];
-    bf_slot slots[TAGS];
-    bf_change changes[64];
+    bf_slot slots[TAGS_PER_LINK];
+    bf_change changes[8];
+    uint32_t tags[TAGS_PER_LINK];
     uint64_t position = 0;
-    for (uint32_t i = 0; i < TAGS; i++) {
-        tags[i] = i;
-    }
-    while (!atomic_load(&is_done)) {
+    for (uint32_t link = 0; !atomic_load(&is_done); link = (link + 1) % LINKS) {
         uint64_t missed;
         bf_counters counters;
-        REQUIRE(bf_table_read(table, TAGS, tags, slots) == BF_OK);
-        for (uint32_t i = 0; i < TAGS; i++) {
-            REQUIRE(slots[i].source_time == 0 || slots[i].value >> 24 == i);
+        for (uint32_t i = 0; i < TAGS_PER_LINK; i++) {
+            tags[i] = link * TAGS_PER_LINK + i;
         }
-        const size_t count = bf_ring_read(table, &position, changes, 64, &missed);
+        REQUIRE(bf_table_read(table, TAGS_PER_LINK, tags, slots) == BF_OK);
+        for (uint32_t i = 0; i < TAGS_PER_LINK; i++) {
+            REQUIRE(slots[i].source_time == 0 || slots[i].value >> 24 == tags[i]);
+        }
+        const size_t count = bf_ring_read(table, &position, changes, 8, &missed);
         for (size_t i = 0; i < count; i++) {
             REQUIRE(changes[i].source_time == 0 || changes[i].value >> 24 == changes[i].tag);
         }
-        REQUIRE(bf_scan_counters(scan, position % LINKS, &counters) == BF_OK);
+        REQUIRE(bf_scan_counters(scan, link, &counters) == BF_OK);
         bf_shell_dropped(shell);
     }
     return unused;
@@ -192,14 +192,13 @@ static void serve(uint32_t link, uint32_t round)
     }
 }
 
-int main(void)
+static void set_up(void)
 {
-    uint8_t kinds[TAGS];
-    double deadbands[TAGS] = {0};
-    int64_t intervals[TAGS] = {0};
-    uint32_t cells[TAGS] = {0};
-    pthread_t threads[3];
-    const bf_link_options options = {.timeout_ns = 20 * MS,
+    static uint8_t kinds[TAGS];
+    static const double deadbands[TAGS];
+    static const int64_t intervals[TAGS];
+    static const uint32_t cells[TAGS];
+    static const bf_link_options options = {.timeout_ns = 20 * MS,
                                      .reconnect_min_ns = MS,
                                      .reconnect_max_ns = 2 * MS,
                                      .breaker_min_ns = MS,
@@ -215,10 +214,11 @@ int main(void)
                                      .sync_offset = 2,
                                      .sync_length = 2};
     memset(kinds, BF_KIND_UINT, sizeof kinds);
-    REQUIRE(bf_table_init(memory_of(bf_table_bytes(&TABLE_LIMITS)), bf_table_bytes(&TABLE_LIMITS), &TABLE_LIMITS, &table) == BF_OK);
+    const size_t table_bytes = bf_table_bytes(&TABLE_LIMITS);
+    REQUIRE(bf_table_init(memory_of(table_bytes), table_bytes, &TABLE_LIMITS, &table) == BF_OK);
     REQUIRE(bf_table_define(table, 0, TAGS, kinds, deadbands, intervals, cells) == BF_OK);
-    void *scan_memory = memory_of(bf_scan_bytes(&SCAN_LIMITS));
-    REQUIRE(bf_scan_init(scan_memory, bf_scan_bytes(&SCAN_LIMITS), &SCAN_LIMITS, table, 1, &scan) == BF_OK);
+    const size_t scan_bytes = bf_scan_bytes(&SCAN_LIMITS);
+    REQUIRE(bf_scan_init(memory_of(scan_bytes), scan_bytes, &SCAN_LIMITS, table, 1, &scan) == BF_OK);
     const size_t shell_bytes = bf_shell_bytes(&SHELL_LIMITS, &SCAN_LIMITS);
     REQUIRE(bf_shell_init(memory_of(shell_bytes), shell_bytes, &SHELL_LIMITS, &SCAN_LIMITS, scan, &shell) == BF_OK);
     REQUIRE(bf_shell_start(shell) == BF_OK);
@@ -228,6 +228,12 @@ int main(void)
         post(&(bf_event){.kind = BF_EVENT_LINK, .link = link, .data = &options});
         post(&(bf_event){.kind = BF_EVENT_PLAN, .link = link, .data = &plans[link].plan});
     }
+}
+
+int main(void)
+{
+    pthread_t threads[3];
+    set_up();
     REQUIRE(pthread_create(&threads[0], NULL, session, NULL) == 0);
     REQUIRE(pthread_create(&threads[1], NULL, reader, NULL) == 0);
     REQUIRE(pthread_create(&threads[2], NULL, reader, NULL) == 0);

@@ -37,7 +37,7 @@ static uint8_t is_text(uint32_t tag)
 
 static void table_make(void)
 {
-    const bf_table_limits limits = {TAGS, 64, 1024, TAGS * CELL_BYTES};
+    const bf_table_limits limits = {TAGS, 64, 256, TAGS * CELL_BYTES};
     uint8_t kinds[TAGS];
     double deadbands[TAGS] = {0};
     int64_t max_intervals[TAGS] = {0};

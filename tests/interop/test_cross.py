@@ -29,7 +29,7 @@ assert backend.BACKEND == "c", backend.BACKEND
 assert backend.crc16(b"123456789") == 0x4B37
 answer = struct.pack(">HHHBBB2f", 7, 0, 3 + 8, 1, 3, 8, 21.5, -0.1)
 values = array.array("f", bytes(8))
-assert backend.modbus_answer_decode(answer, 7, 1, 3, 4, records.TYPE_FLOAT32, 0, values) == (0, 2, 0)
+assert backend.modbus_answer_decoder(1, 3, 4, records.TYPE_FLOAT32, 0, values)(answer, 7) == 0
 assert values.tobytes() == struct.pack("=2f", 21.5, -0.1)
 print(platform.machine(), struct.calcsize("P"), sys.version_info[:2])
 """

@@ -222,6 +222,50 @@ def test_signal_stops_cleanly(gateway: GatewayProcess, number: signal.Signals):
     assert "gateway has stopped" in gateway.log.read_text()
 
 
+STUBBORN = """
+import asyncio, sys
+from bifrost.gateway.app import run_gateway
+from bifrost.gateway.learned import LearnedStore
+
+async def ignore_cancellation(self):
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            pass
+
+LearnedStore.run = ignore_cancellation
+sys.exit(run_gateway(sys.argv[1]))
+"""
+
+
+def test_task_that_does_not_end_cannot_keep_the_gateway_from_stopping(gateway: GatewayProcess):
+    assert gateway.end(signal.SIGTERM) == 0
+    command = [sys.executable, "-c", STUBBORN, str(gateway.config)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as stubborn:
+        try:
+            wait_for(gateway.answers)
+            stubborn.terminate()
+            _, log = stubborn.communicate(timeout=PATIENCE_S)
+        finally:
+            stubborn.kill()
+    assert stubborn.returncode == 1
+    assert "stop was not clean" in log
+    assert "learned" in log
+
+
+def test_control_socket_of_another_program_is_not_taken(tmp_path: Path):
+    gateway = GatewayProcess(tmp_path, 502)
+    gateway.data_dir.mkdir()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(gateway.control))
+        other.listen()
+        refused = gateway.bifrost("run")
+        assert refused.returncode == 2
+        assert f"gateway.control: another program serves {gateway.control}" in refused.stderr
+        assert gateway.control.exists()
+
+
 def test_killed_gateway_starts_again(gateway: GatewayProcess):
     assert gateway.end(signal.SIGKILL) == -signal.SIGKILL
     assert gateway.control.exists()

@@ -89,8 +89,8 @@ class World:
     def run(self) -> Counter[str]:
         """Runs to the end; gives how often what happened."""
         for peer in self.peers:
-            self.later(0, lambda peer=peer: r.Event(r.EVENT_LINK, peer.number, data=peer.options))  # type: ignore[misc]
-            self.later(0, lambda peer=peer: self.new_plan(peer))  # type: ignore[misc]
+            self.later(0, lambda peer=peer: r.Event(r.EVENT_LINK, peer.number, data=peer.options))  # type: ignore[misc]  # mypy has no type for a bound default
+            self.later(0, lambda peer=peer: self.new_plan(peer))  # type: ignore[misc]  # mypy has no type for a bound default
         self.later(SECOND, self.trouble)
         wake = self.now
         while self.now < self.end:

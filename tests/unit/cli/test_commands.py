@@ -101,7 +101,9 @@ def test_host_with_or_without_port(text, place):
 
 @pytest.fixture
 def configuration(tmp_path):
-    return demo.write_configuration(tmp_path, 5020)
+    directory = tmp_path / 'a "quoted" place'
+    directory.mkdir()
+    return demo.write_configuration(directory, 5020)
 
 
 def test_demo_configuration_is_right_and_check_shows_its_plan(configuration, capsys):

@@ -38,6 +38,8 @@ async def command(request, session):
             raise ValueError("no such tag")
         case "refused":
             raise DeviceError(0x803B0000, "exception 2")
+        case "bug":
+            raise ZeroDivisionError
         case "unreachable":
             raise ConnectError("nobody there")
 
@@ -112,6 +114,9 @@ def test_request_is_answered_in_order(tmp_path):
         (b"not json\n", 2),
         (b"[1]\n", 2),
         (b"{}\n", 2),
+        (b"[" * 1000 + b"\n", 2),
+        (b'{"command":"\xff"}\n', 2),
+        (b'{"command":"bug"}\n', 1),
         (b'{"command":3}\n', 2),
         (b'{"command":"wrong"}\n', 2),
         (b'{"command":"refused"}\n', 1),

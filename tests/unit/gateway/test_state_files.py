@@ -26,9 +26,11 @@ def test_data_directory_that_cannot_be_made_is_refused(tmp_path):
         DirectoryLock(str(tmp_path / "file" / "data"))
 
 
-def learn(directory, **learned):
+def learn(directory, *, configured=(), **learned):
     async def scenario():
         store = LearnedStore(str(directory))
+        for name in configured:
+            store.of(name, "url")
         for name, holes in learned.items():
             store.note(name, "url", {"holes": holes})
         task = asyncio.ensure_future(store.run())
@@ -50,8 +52,14 @@ def test_what_was_learned_is_there_at_the_next_start(tmp_path):
     learn(tmp_path, boiler=["1!hr:4-5"])
     assert recall(tmp_path, "boiler", "url") == {"holes": ["1!hr:4-5"]}
     assert recall(tmp_path, "boiler", "another url") == {}
-    learn(tmp_path, pump=["1!hr:9-9"])
+    learn(tmp_path, configured=["boiler"], pump=["1!hr:9-9"])
     assert recall(tmp_path, "boiler", "url") == {"holes": ["1!hr:4-5"]}
+
+
+def test_device_that_is_not_configured_any_more_is_forgotten(tmp_path):
+    learn(tmp_path, boiler=["1!hr:4-5"])
+    learn(tmp_path, pump=["1!hr:9-9"])
+    assert recall(tmp_path, "boiler", "url") == {}
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"boiler url": 3}', b"\xff"])

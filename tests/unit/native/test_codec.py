@@ -15,7 +15,8 @@ GOOD = bytes.fromhex("0001 0000 0009 11 03 06 022B 0000 0064")
 
 def decode(backend, frame, *, transaction=1, unit=17, function=3, count=3, type_code=r.TYPE_UINT16, order=0, room=6):
     out = bytearray(room)
-    return backend.modbus_answer_decode(frame, transaction, unit, function, count, type_code, order, out), bytes(out)
+    decoder = backend.modbus_answer_decoder(unit, function, count, type_code, order, out)
+    return decoder(bytes(frame), transaction), bytes(out)
 
 
 @pytest.mark.parametrize(
@@ -48,25 +49,20 @@ def test_crc_of_every_length_up_to_two_steps_of_eight(backend):
 
 def test_example_of_the_standard_is_decoded(backend):
     out = array("H", bytes(6))
-    assert backend.modbus_answer_decode(GOOD, 1, 17, 3, 3, r.TYPE_UINT16, 0, out) == (r.OK, 3, 0)
+    assert backend.modbus_answer_decoder(17, 3, 3, r.TYPE_UINT16, 0, out)(GOOD, 1) == r.OK
     assert out.tolist() == [555, 0, 100]
-
-
-@pytest.mark.parametrize("wrap", [bytes, bytearray, memoryview])
-def test_any_buffer_is_a_frame(backend, wrap):
-    assert decode(backend, wrap(GOOD)) == ((r.OK, 3, 0), struct.pack("<3H", 555, 0, 100))
 
 
 @pytest.mark.parametrize("make", [bytearray, lambda n: memoryview(bytearray(n)), lambda n: array("B", bytes(n))])
 def test_any_writable_buffer_takes_the_values(backend, make):
     out = make(8)
-    assert backend.modbus_answer_decode(GOOD, 1, 17, 3, 3, r.TYPE_UINT16, 0, out) == (r.OK, 3, 0)
+    assert backend.modbus_answer_decoder(17, 3, 3, r.TYPE_UINT16, 0, out)(GOOD, 1) == r.OK
     assert bytes(out) == struct.pack("<4H", 555, 0, 100, 0)
 
 
 def test_constant_memory_is_never_written(backend):
     with pytest.raises((TypeError, BufferError, ValueError)):
-        backend.modbus_answer_decode(GOOD, 1, 17, 3, 3, r.TYPE_UINT16, 0, bytes(6))
+        backend.modbus_answer_decoder(17, 3, 3, r.TYPE_UINT16, 0, bytes(6))(GOOD, 1)
 
 
 @pytest.mark.parametrize(
@@ -88,31 +84,31 @@ def test_constant_memory_is_never_written(backend):
 def test_wrong_byte_is_named(backend, at, value, status):
     frame = bytearray(GOOD)
     frame[at] = value
-    assert decode(backend, frame) == ((status, 0, 0), bytes(6))
+    assert decode(backend, frame) == (status, bytes(6))
 
 
 def test_what_is_wrong_first_is_named_and_a_wrong_start_needs_no_more_bytes(backend):
-    assert decode(backend, b"\x01\x01")[0] == (r.E_TRANSACTION, 0, 0)
-    assert decode(backend, bytes.fromhex("0001 0001"))[0] == (r.E_PROTOCOL, 0, 0)
-    assert decode(backend, bytes.fromhex("0002 0001 0000"))[0] == (r.E_TRANSACTION, 0, 0)
+    assert decode(backend, b"\x01\x01")[0] == r.E_TRANSACTION
+    assert decode(backend, bytes.fromhex("0001 0001"))[0] == r.E_PROTOCOL
+    assert decode(backend, bytes.fromhex("0002 0001 0000"))[0] == r.E_TRANSACTION
 
 
 def test_every_torn_frame_is_partial(backend):
     for length in range(len(GOOD)):
-        assert decode(backend, GOOD[:length]) == ((r.PARTIAL, 0, 0), bytes(6))
+        assert decode(backend, GOOD[:length]) == (r.PARTIAL, bytes(6))
 
 
 def test_byte_after_the_answer_is_a_wrong_length(backend):
-    assert decode(backend, GOOD + b"\0") == ((r.E_LENGTH, 0, 0), bytes(6))
+    assert decode(backend, GOOD + b"\0") == (r.E_LENGTH, bytes(6))
 
 
 def test_exception_gives_its_code(backend):
-    assert decode(backend, bytes.fromhex("0001 0000 0003 11 83 02"))[0] == (r.E_EXCEPTION, 0, 2)
+    assert decode(backend, bytes.fromhex("0001 0000 0003 11 83 02"))[0] == r.E_EXCEPTION
 
 
 def test_torn_exception_is_partial_and_a_longer_one_is_wrong(backend):
-    assert decode(backend, bytes.fromhex("0001 0000 0003 11 83"))[0] == (r.PARTIAL, 0, 0)
-    assert decode(backend, bytes.fromhex("0001 0000 0003 11 83 02 00"))[0] == (r.E_LENGTH, 0, 0)
+    assert decode(backend, bytes.fromhex("0001 0000 0003 11 83"))[0] == r.PARTIAL
+    assert decode(backend, bytes.fromhex("0001 0000 0003 11 83 02 00"))[0] == r.E_LENGTH
 
 
 def test_coils_become_one_byte_each(backend):
@@ -120,7 +116,7 @@ def test_coils_become_one_byte_each(backend):
     frame = bytes.fromhex("0001 0000 0006 11 01 03 CD6B05")
     expected = bytes(int(bit) for byte in (0xCD, 0x6B, 0x05) for bit in f"{byte:08b}"[::-1])[:19]
     result = decode(backend, frame, function=1, count=19, type_code=r.TYPE_BOOL, room=19)
-    assert result == ((r.OK, 19, 0), expected)
+    assert result == (r.OK, expected)
 
 
 @pytest.mark.parametrize(
@@ -132,14 +128,14 @@ def test_floats_in_every_byte_order(backend, order, wire):
     body = bytes.fromhex(wire)
     frame = struct.pack(">HHHBBB", 1, 0, 3 + len(body), 17, 3, len(body)) + body
     status, out = decode(backend, frame, count=4, type_code=r.TYPE_FLOAT32, order=order, room=8)
-    assert status == (r.OK, 2, 0)
+    assert status == r.OK
     assert struct.unpack("<2f", out) == pytest.approx((12.5, 3.14159265), rel=1e-7)
 
 
 def test_elements_that_do_not_fit_whole_are_left_out(backend):
     status, out = decode(backend, GOOD, type_code=r.TYPE_INT32, room=4)
-    assert (status, out) == ((r.OK, 1, 0), struct.pack("<i", 0x022B0000))
-    assert decode(backend, GOOD, type_code=r.TYPE_FLOAT64, room=0) == ((r.OK, 0, 0), b"")
+    assert (status, out) == (r.OK, struct.pack("<i", 0x022B0000))
+    assert decode(backend, GOOD, type_code=r.TYPE_FLOAT64, room=0) == (r.OK, b"")
 
 
 def test_payload_of_a_nan_is_kept(backend):
@@ -148,7 +144,7 @@ def test_payload_of_a_nan_is_kept(backend):
 
 
 def test_too_little_room_is_said_before_the_frame_is_looked_at(backend):
-    assert decode(backend, b"", room=5) == ((r.E_SPACE, 0, 0), bytes(5))
+    assert decode(backend, b"", room=5) == (r.E_SPACE, bytes(5))
 
 
 @pytest.mark.parametrize(
@@ -168,4 +164,4 @@ def test_too_little_room_is_said_before_the_frame_is_looked_at(backend):
     ],
 )
 def test_impossible_question_is_our_own_bug(backend, wrong):
-    assert decode(backend, GOOD, room=4096, **wrong)[0] == (r.E_ARGUMENT, 0, 0)
+    assert decode(backend, GOOD, room=4096, **wrong)[0] == r.E_ARGUMENT

@@ -35,7 +35,7 @@ def text_or_array(backend, body, entry):
 
 
 def float_bits(number: float) -> int:
-    return struct.unpack("<Q", struct.pack("<d", number))[0]
+    return int.from_bytes(struct.pack("<d", number), "little")
 
 
 BODY = bytes.fromhex("FFFE 8000 0001 0203 0405 0607 0809")
@@ -155,6 +155,8 @@ def test_too_little_room_for_a_text_is_said(backend):
     text = Entry(0, 0, r.TYPE_STRING, elements=4)
     assert gather(backend, b"pump", text, room=3) == (r.E_SPACE, [], [], b"")
     assert gather(backend, b"pu\0\0", text, room=3) == (r.OK, [2], [r.GOOD], b"pu")
+    numbers = Entry(0, 0, r.TYPE_UINT16, elements=2, flags=r.DECODE_ARRAY)
+    assert gather(backend, b"pump", numbers, room=3) == (r.E_SPACE, [], [], b"")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ import pytest
 
 from bifrost._native import records as r
 
-HEADER = (Path(__file__).parents[3] / "csrc" / "bifrost.h").read_text()
+TEXT = (Path(__file__).parents[3] / "csrc" / "bifrost.h").read_text()
+HEADER = "".join(re.findall(r"/\* cdef: begin \*/(.*?)/\* cdef: end \*/", TEXT, re.DOTALL))  # What Python sees.
 DEFINE = re.compile(r"^#define BF_(?P<name>[A-Z0-9_]+) (?P<value>0x[0-9A-Fa-f]+|\d+)u?(?:\s|$)", re.MULTILINE)
 ENUMERATOR = re.compile(r"^ {4}BF_(?P<name>[A-Z0-9_]+) = (?P<value>-?\d+)", re.MULTILINE)
 # Only C needs them.

@@ -1,4 +1,4 @@
-"""What the C shell does with real sockets: it polls, notices what happens to its peer, loses no command, leaks no descriptor, and ends at once.
+"""What the C shell does with real sockets: it polls, sees what happens to its peer, loses no command, and ends at once.
 
 No thread but the shell's own: the test plays the plant and the session in one loop over `select`, which sleeps until one of them has
 something to do. Only the shell's thread reads a clock; the test waits for what must happen, with a deadline far away.
@@ -246,7 +246,7 @@ def test_exchange_notices_give_way_and_those_that_count_do_not(world):
     for _ in range(100):  # Nobody takes notices while every answer is news.
         world.code = 0 if world.code else 6
         answered = world.scan.counters(0)
-        world.run_until(lambda old=answered: world.scan.counters(0) != old, is_taking=False)  # type: ignore[misc]
+        world.run_until(lambda old=answered: world.scan.counters(0) != old, is_taking=False)
     world.run_until(lambda: world.shell.dropped() > 0, is_taking=False)
     world.kill()
     world.run_until(lambda: world.count(r.ACTION_DOWN) == 1)

@@ -30,7 +30,7 @@ def make(backend, deadband=0.0, max_interval=0):
 
 
 def bits(number: float) -> int:
-    return struct.unpack("<Q", struct.pack("<d", number))[0]
+    return int.from_bytes(struct.pack("<d", number), "little")
 
 
 def put(table, tag, value, status=r.GOOD, *, source_time=10, server_time=20, now_ns=0, flags=0):
@@ -146,7 +146,7 @@ def test_missing_memory_is_a_memory_error(backend, monkeypatch):
 
     if backend.BACKEND == "py":
         pytest.skip("Python asks its own allocator, which raises MemoryError by itself")
-    monkeypatch.setattr(backend.mmap, "mmap", refuse)
+    monkeypatch.setattr("mmap.mmap", refuse)
     with pytest.raises(MemoryError, match=r"no memory for the tag table: [0-9]+ bytes"):
         backend.make_table(LIMITS)
 

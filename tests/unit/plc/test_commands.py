@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 
+import pytest
+
 from bifrost._native import records
 from bifrost._native.records import Event
 from bifrost.plc.commands import CommandQueue
@@ -78,11 +80,9 @@ def test_descriptor_that_was_not_handed_over_is_closed():
         queue = CommandQueue(FullShell(0), asyncio.get_running_loop(), 3)
         queue.send(Event(records.EVENT_OPEN, value=reader))
         queue.close()
-        try:
-            os.fstat(reader)
-        except OSError:
-            os.close(writer)
-            return
-        raise AssertionError("the descriptor is still open")
+        queue.send(Event(records.EVENT_OPEN, value=writer))
+        for descriptor in (reader, writer):
+            with pytest.raises(OSError):
+                os.fstat(descriptor)
 
     asyncio.run(run())

@@ -390,9 +390,11 @@ async def test_closing_fails_those_who_wait_and_leaves_nothing(bench):
             await until(lambda: b.server.counters.requests_count == 1)
             b.scanner.close()
             b.scanner.close()
-            assert str(await asking) == "the scanner was closed"
+            assert str(await asking) == "unit1: the connection closed"
         with pytest.raises(ClosedError):
             await b.scanner.execute(device, request)
+        with pytest.raises(ClosedError):
+            b.scanner.add_device(b.driver(), group=b.group)
         await until(lambda: not b.server.clients_count)
         b.scanner.remove(device)
 
@@ -404,3 +406,22 @@ async def test_thread_reports_its_cpu_time_and_the_loop_none(bench):
         await until(lambda: b.values(rows) == [1])
         is_threaded = b.scanner._shell.fileno() >= 0
         assert (b.scanner.cpu_ns > 0) == is_threaded
+
+
+@asynchronous
+async def test_link_that_is_removed_before_it_began_leaves_its_place(bench):
+    async with bench({1: registers()}, links_count_max=1) as b:
+        b.scanner.remove(b.scanner.add_device(b.driver(), group=b.group))
+        device = b.scanner.add_device(b.driver(), group=b.group)
+        await b.scanner.wait_up(device, 5)
+
+
+@asynchronous
+async def test_owner_that_is_ending_connects_no_more(bench):
+    async with bench({1: registers()}) as b:
+        async with asyncio.TaskGroup() as ended:
+            pass
+        device = b.scanner.add_device(b.driver(), group=ended)
+        with pytest.raises(ConnectError, match="its owner is stopping"):
+            await b.scanner.wait_up(device, 5)
+        b.scanner.remove(device)
