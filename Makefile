@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 py
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
-FAST_TESTS := $(wildcard tests/unit tests/property tests/cases tests/frames tests/test_tidy.py)
+FAST_TESTS := $(wildcard tests/unit tests/property tests/cases tests/frames tests/sim tests/test_tidy.py tests/examples/test_reference_is_current.py)
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help

@@ -363,10 +363,10 @@ int32_t bf_link_enqueue(bf_scan *scan, bf_scan_link *link, const bf_event *event
 }
 
 /* Puts a request into `target` and its flight into the air; returns its length. */
-static size_t launch(const bf_scan *scan, bf_scan_link *link, bf_flight *flight, const uint8_t *request, size_t length, uint8_t *target)
+static size_t launch(bf_scan_link *link, bf_flight *flight, const uint8_t *request, size_t length, uint8_t *target)
 {
     const bf_link_options *o = &link->options;
-    assert(length > 0 && length <= scan->limits.request_bytes_max);
+    assert(length > 0);
     assert(length >= (size_t)o->transaction_offset + o->transaction_bytes);
     flight->transaction = link->transaction;
     memcpy(target, request, length);
@@ -387,7 +387,7 @@ static size_t launch_planned(const bf_scan *scan, bf_scan_link *link, bf_flight 
     flight->exchange = exchange;
     flight->number = number;
     flight->deadline_ns = scan->now_ns + link->options.timeout_ns;
-    return launch(scan, link, flight, plan->requests + exchange->request_offset, exchange->request_length, target);
+    return launch(link, flight, plan->requests + exchange->request_offset, exchange->request_length, target);
 }
 
 /* The next one-shot or POLL, in their order; 0 when there is none. */
@@ -403,7 +403,7 @@ static size_t pick_waiting(bf_scan *scan, bf_scan_link *link, bf_flight *flight,
             flight->own = waiting->oneshot.exchange;
             flight->exchange = &flight->own;
             flight->deadline_ns = scan->now_ns + timeout_ns;
-            return launch(scan, link, flight, scan->requests + index * scan->limits.request_bytes_max, waiting->request_length, target);
+            return launch(link, flight, scan->requests + index * scan->limits.request_bytes_max, waiting->request_length, target);
         }
         if (waiting->generation == link->plan->generation && waiting->number < link->plan->exchange_count) {
             flight->kind = FLIGHT_POLL;

