@@ -329,7 +329,8 @@ typedef struct {
 #define BF_EVENT_DRAINED 8   /* now it is */
 #define BF_EVENT_ONESHOT 9   /* data: bf_oneshot followed by its request bytes; length: of both; token comes back */
 #define BF_EVENT_POLL 10     /* index: exchange of plan `value` (generation) to be polled now; token comes back */
-#define BF_EVENT_CLOCK 11    /* value: UTC minus monotonic, ns; index: 1 synchronised, 0 not */
+#define BF_EVENT_CLOCK 11    /* value: UTC minus monotonic, ns; index: 1 synchronised, 0 not; token: 0, or a UTC time after a small step back:
+                                stamps stand still there, or at the last one made, until the clock has caught up */
 #define BF_EVENT_STOP 12     /* closes the link and forgets its plan */
 typedef struct {
     uint32_t kind;
@@ -422,7 +423,7 @@ int32_t bf_scan_counters(const bf_scan *scan, uint32_t link, bf_counters *out);
 typedef struct bf_shell bf_shell;
 typedef struct {
     uint32_t commands_count_max; /* events waiting to be taken */
-    uint32_t notices_count_max;  /* actions waiting for Python; EXCHANGE notices are dropped and counted when it is full, others fit always */
+    uint32_t notices_count_max;  /* actions waiting for Python; when it is full, EXCHANGE and UNIT are dropped and counted, others fit always */
     uint32_t notice_bytes_max;   /* longest answer handed to Python; longer ones are cut */
     uint32_t request_bytes_max;
     uint32_t read_bytes;         /* read buffer */

@@ -166,7 +166,7 @@ int32_t bf_event_check(const bf_scan *scan, const bf_event *event)
     assert(event != NULL);
     bool is_valid = event->kind >= BF_EVENT_LINK && event->kind <= BF_EVENT_STOP;
     if (event->kind == BF_EVENT_CLOCK) {
-        is_valid = event->value > -BF_TIME_NS_MAX && event->value < BF_TIME_NS_MAX;
+        is_valid = event->value > -BF_TIME_NS_MAX && event->value < BF_TIME_NS_MAX && event->token < (uint64_t)BF_TIME_NS_MAX;
     } else if (event->link >= scan->limits.links_count_max) {
         is_valid = false;
     } else if (event->kind == BF_EVENT_LINK) {
@@ -318,6 +318,9 @@ static int32_t take(bf_scan *scan, const bf_event *event)
         return BF_E_ARGUMENT;
     }
     if (event->kind == BF_EVENT_CLOCK) {
+        const int64_t stamped_ns = bf_scan_utc_ns(scan); /* with the old offset, since stamps were made with it until now */
+        const int64_t floor_ns = (int64_t)event->token;
+        scan->utc_floor_ns = floor_ns == 0 || floor_ns > stamped_ns ? floor_ns : stamped_ns;
         scan->utc_offset_ns = event->value;
         scan->flags = event->index != 0 ? 0 : BF_CHANGE_CLOCK_UNSYNCHRONISED;
         return BF_OK;

@@ -108,6 +108,7 @@ struct bf_scan {
     uint64_t call;
     int64_t now_ns;
     int64_t utc_offset_ns;
+    int64_t utc_floor_ns; /* no stamp is below it */
     int64_t swept_wake_ns; /* least wake of the links swept in this step */
     bf_action *actions;
     size_t actions_size;
@@ -170,5 +171,12 @@ uint32_t bf_plan_status(const bf_plan *plan, uint32_t code);
 bool bf_unit_may_poll(const bf_scan *scan, const bf_plan *plan, uint16_t unit);
 void bf_unit_failed(bf_scan *scan, bf_scan_link *link, uint16_t unit);
 void bf_unit_good(bf_scan *scan, bf_scan_link *link, uint16_t unit);
+
+/* The time for stamps. */
+static inline int64_t bf_scan_utc_ns(const bf_scan *scan)
+{
+    const int64_t utc_ns = scan->now_ns + scan->utc_offset_ns;
+    return utc_ns > scan->utc_floor_ns ? utc_ns : scan->utc_floor_ns;
+}
 
 #endif

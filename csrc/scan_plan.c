@@ -173,7 +173,7 @@ static void mark(bf_scan *scan, const bf_plan *plan, const bf_exchange *exchange
 {
     if (exchange->decode_count > 0) {
         bf_table_mark(scan->table, exchange->decode_count, &plan->decodes[exchange->decode_first].tag, sizeof(bf_decode), status, rule,
-                      scan->now_ns + scan->utc_offset_ns, scan->now_ns, scan->flags);
+                      bf_scan_utc_ns(scan), scan->now_ns, scan->flags);
     }
 }
 
@@ -242,7 +242,7 @@ void bf_plan_answered(bf_scan *scan, bf_scan_link *link, uint32_t number, const 
     bf_exchange_state *state = &plan->exchange_states[number];
     if (!answer->is_error) {
         assert(exchange->body_offset <= answer->length);
-        const int64_t utc = scan->now_ns + scan->utc_offset_ns;
+        const int64_t utc = bf_scan_utc_ns(scan);
         if (exchange->decode_count > 0) {
             bf_table_scatter(scan->table, answer->frame + exchange->body_offset, answer->length - exchange->body_offset, exchange->walk,
                              plan->decodes + exchange->decode_first, exchange->decode_count, utc, utc, scan->now_ns, scan->flags,

@@ -61,6 +61,14 @@ class Table:
         assert status == records.OK, status
         self._table = made[0]
 
+    def addresses(self) -> tuple[int, int]:
+        """Where the table and the functions to read it lie, for a C module that is not linked with this one.
+
+        They are valid as long as this object is alive.
+        """
+        table, api = self._table, lib.bf_table_api_get()
+        return int(ffi.cast("uintptr_t", table)), int(ffi.cast("uintptr_t", api))
+
     def define(
         self,
         first: int,

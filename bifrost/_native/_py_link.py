@@ -242,7 +242,7 @@ def check_event(event: r.Event, limits: r.ScanLimits, table: contract.Table) -> 
     """Raises ValueError for an event that is our own bug, so far as it can be told without looking at its link."""
     kind, data = event.kind, event.data
     if kind == r.EVENT_CLOCK:
-        valid = -TIME_NS_MAX < event.value < TIME_NS_MAX
+        valid = -TIME_NS_MAX < event.value < TIME_NS_MAX and 0 <= event.token < TIME_NS_MAX
     elif not (r.EVENT_LINK <= kind <= r.EVENT_STOP and 0 <= event.link < limits.links_count_max):
         valid = False
     elif kind == r.EVENT_LINK:

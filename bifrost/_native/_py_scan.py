@@ -52,6 +52,7 @@ class Scan:
         self._wake = [NEVER] * limits.links_count_max
         self._waiting = 0  # one-shots and POLLs in all queues
         self._offset = 0
+        self._floor = 0  # No stamp is below it.
         self._flags = r.CHANGE_CLOCK_UNSYNCHRONISED
         self._now = 0
         self._step = 0
@@ -88,6 +89,7 @@ class Scan:
     def _event(self, event: r.Event) -> None:
         kind, number = event.kind, event.link
         if kind == r.EVENT_CLOCK:
+            self._floor = max(event.token, self._utc()) if event.token else 0  # Stamps were made with the old offset.
             self._offset = event.value
             self._flags = 0 if event.number else r.CHANGE_CLOCK_UNSYNCHRONISED
             return
@@ -259,7 +261,7 @@ class Scan:
 
     def _answered(self, number: int, plan: Plan, at: int, frame: bytes, is_error: bool, code: int, status: int) -> None:
         x = plan.exchanges[at].exchange
-        utc = self._now + self._offset
+        utc = self._utc()
         if not is_error:
             body = frame[x.body_offset :]
             self._table.scatter(body, x.walk, plan.decodes[at], utc, utc, self._now, self._flags)
@@ -315,7 +317,7 @@ class Scan:
     def _age(self, link: Link, plan: Plan) -> None:
         """No tag stays good longer than period + stale after its last answer, nor uncertain longer than stale."""
         link.age_due = NEVER
-        utc = self._now + self._offset
+        utc = self._utc()
         for group in plan.groups:
             for at in range(group.first, group.first + group.exchanges):
                 state = plan.state[at]
@@ -433,7 +435,7 @@ class Scan:
         if plan.state[at] in (r.EXCHANGE_UNCERTAIN, r.EXCHANGE_STALE):
             return
         plan.state[at] = r.EXCHANGE_UNCERTAIN
-        utc = self._now + self._offset
+        utc = self._utc()
         self._table.mark(plan.tags[at], r.UNCERTAIN_LAST_USABLE, r.MARK_GOOD_ONLY, utc, self._now, self._flags)
         link.age_due = self._now  # The sweep finds its deadline: uncertain ages sooner than good.
 
@@ -475,6 +477,10 @@ class Scan:
         x ^= x >> 27
         self._random = x
         return (((x * 0x2545F4914F6CDD1D) & _MASK64) >> 1) % (bound + 1)
+
+    def _utc(self) -> int:
+        """The time for stamps."""
+        return max(self._now + self._offset, self._floor)
 
     def _act(
         self,

@@ -73,7 +73,7 @@ class Scanner:
         self._futures: dict[int, asyncio.Future[Action]] = {}
         self._token = 0
         self._is_taking = False
-        self._clock_known: tuple[int, bool] | None = None
+        self._clock_known: tuple[int, bool, int] | None = None
         self._handlers = {
             records.ACTION_CONNECT: self._on_connect,
             records.ACTION_UP: Link.on_up,
@@ -477,7 +477,7 @@ class Scanner:
         """Tells the engine the offset to UTC when it changed, and again in a second."""
         self._clock_timer = self._loop.call_later(_CLOCK_PERIOD_S, self._tell_clock)
         self.clock.update()
-        known = (self.clock.stretch.offset_ns, self.clock.is_synchronised)
+        known = (self.clock.stretch.offset_ns, self.clock.is_synchronised, self.clock.stretch.floor_ns)
         if known != self._clock_known:
             self._clock_known = known
-            self._commands.send(Event(records.EVENT_CLOCK, number=int(known[1]), value=known[0]))
+            self._commands.send(Event(records.EVENT_CLOCK, number=int(known[1]), value=known[0], token=known[2]))

@@ -125,7 +125,12 @@ class Conversation:
         return r.Event(r.EVENT_POLL, link, self.random.randrange(wire.exchanges + 2), self.token, generation)
 
     def clock(self, link: int) -> r.Event:
-        return r.Event(r.EVENT_CLOCK, number=self.random.randrange(2), value=self.random.randrange(1 << 60))
+        return r.Event(
+            r.EVENT_CLOCK,
+            number=self.random.randrange(2),
+            value=self.random.randrange(1 << 60),
+            token=self.random.choice((0, self.random.randrange(1 << 60))),
+        )
 
     def odd(self, link: int) -> r.Event:
         kind = self.random.choice(

@@ -281,7 +281,12 @@ class World:
         return r.Event(r.EVENT_POLL, peer.number, self.random.randrange(8), token, generation)
 
     def set_clock(self, peer: Peer) -> r.Event:
-        return r.Event(r.EVENT_CLOCK, number=self.random.randrange(2), value=self.random.randrange(1 << 60))
+        return r.Event(
+            r.EVENT_CLOCK,
+            number=self.random.randrange(2),
+            value=self.random.randrange(1 << 60),
+            token=self.random.choice((0, self.random.randrange(1 << 60))),
+        )
 
     def noise(self, peer: Peer) -> r.Event:
         return r.Event(r.EVENT_BYTES, peer.number, data=self.random.randbytes(self.random.randint(1, 40)))

@@ -296,6 +296,22 @@ def test_values_that_come_again_are_good_again(rig):
     assert rig.statuses(WHOLE) == {r.GOOD}
 
 
+def test_stamps_stand_still_after_a_small_step_back_of_the_clock(rig):
+    rig.up(Cycle(PERIOD, STALE, [WHOLE]))
+    rig.step(r.Event(r.EVENT_CLOCK, number=1, value=50 * SECOND))
+    rig.answer(step=1)
+    for step in range(2, 6):
+        if step == 2:
+            rig.step(r.Event(r.EVENT_CLOCK, number=1, value=48 * SECOND, token=START + 50 * SECOND))
+        rig.at((step - 1) * PERIOD)
+        rig.answer(step=step)
+    changes = [r.Change(*fields) for fields in r.CHANGE.iter_unpack(rig.table.ring_read(0, 100)[2])]
+    stamps = [change.source_time for change in changes if change.status == r.GOOD and change.tag == 0]
+    assert stamps == sorted(stamps)
+    assert stamps[0] == stamps[1] == START + 50 * SECOND
+    assert stamps[-1] == START + 48 * SECOND + 4 * PERIOD
+
+
 def test_changes_say_that_the_clock_is_not_synchronised(rig):
     rig.up(Cycle(PERIOD, STALE, [WHOLE]))
     rig.answer(step=1)
