@@ -27,6 +27,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "watch": "show values as they change",
     "status": "show how the running gateway is doing",
     "limits": "show every limit, and the memory they add up to",
+    "opcua": "certificates and users of the OPC UA server",
     "discover": "ask named hosts what devices they are",
     "doctor": "look for what is missing or wrong on this machine",
 }
@@ -52,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = f"; did you mean {close[0]!r}?" if close else f"; commands: {', '.join(COMMANDS)}"
         return _fail(f"unknown command {words[0]!r}{hint}", EXIT_WRONG)
     try:
-        return _run(words[0], words[1:])
+        code = _run(words[0], words[1:])
+        sys.stdout.flush()  # While there is somebody to tell that the reader has gone.
+        return code
     except KeyboardInterrupt:
         return EXIT_DONE
     except BrokenPipeError:  # `bifrost watch | head`: who reads us has seen enough.

@@ -444,6 +444,8 @@ class Scanner:
                 _log.info("%s: %s is good again", device.name, request.label)
         elif device.driver.explain(Failure(request, notice.code, notice.data)):
             self._learned.add(device)
+            if self._on_learned is not None:
+                self._on_learned(device)
         elif request.label not in device.refused:
             device.refused.add(request.label)
             told = (device.name, request.label, notice.code, status_name(notice.status))
@@ -453,8 +455,6 @@ class Scanner:
         """Plans a device whose driver has learned something; one that was removed meanwhile has no watches."""
         for watch in device.watches:
             watch.requests = device.driver.plan(watch.tags, watch.rows)
-        if self._on_learned is not None:
-            self._on_learned(device)
         self._replan_soon(device.link)
 
     # ---- requests and events -----------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ def write_configuration(directory: Path, plants: list[Plant]) -> Path:
     rows = ["name,address,type,byte_order"]
     rows += [f"{tag.name},{tag.address},{tag.type},{tag.order}" for tag in plant_tags()]
     (directory / "plant.csv").write_text("\n".join(rows) + "\n")
-    lines = ['[gateway]\nname = "test"\ndata_dir = "data"']
+    lines = [f'[gateway]\nname = "test"\ndata_dir = "{directory / "data"}"']
     lines += [
         f'[[device]]\nname = "plant{number}"\nurl = "modbus-tcp://127.0.0.1:{plant.port}"\nscan = "{SCAN_MS} ms"\n'
         'tags = "plant.csv"'

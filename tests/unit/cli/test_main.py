@@ -1,5 +1,6 @@
 """The frame of the command line: how a command is found, what a mistake in the words gives, and that help is quick."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -76,9 +77,11 @@ def test_help_and_version_import_nothing_heavy():
     assert done.returncode == 0, done.stderr
 
 
-def test_reader_that_closes_the_pipe_is_no_error():
+@pytest.mark.parametrize("buffering", ["", "1"])
+def test_reader_that_closes_the_pipe_is_no_error(buffering):
     done = subprocess.run(
         f"{sys.executable} -m bifrost limits | head -1",
+        env={**os.environ, "PYTHONUNBUFFERED": buffering},
         shell=True,
         cwd=ROOT,
         capture_output=True,
