@@ -168,6 +168,10 @@ int32_t bf_table_init(void *memory, size_t bytes, const bf_table_limits *limits,
 int32_t bf_table_define(bf_table *table, uint32_t first, uint32_t count, const uint8_t *kinds, const double *deadbands,
                         const int64_t *max_intervals, const uint32_t *cell_sizes);
 
+/* Gives rows another deadband and longest time between reports, also while they are written: what comes next is compared with the new ones.
+ * BF_E_ARGUMENT: a row is not defined, or a number is impossible; nothing is changed then. */
+int32_t bf_table_retune(bf_table *table, size_t count, const uint32_t *tags, const double *deadbands, const int64_t *max_intervals);
+
 /* Writes a batch: tags[i] gets values[i] and statuses[i]. A status that is bad keeps the old value and source time. Rows of TEXT and ARRAY are
  * not allowed here. `now_ns` is monotonic (for max_interval), `flags` go to the changes. Each tag has one writer. One short lock a batch. */
 int32_t bf_table_put(bf_table *table, size_t count, const uint32_t *tags, const uint64_t *values, const uint32_t *statuses,
@@ -193,6 +197,9 @@ int32_t bf_table_read_bytes(const bf_table *table, uint32_t tag, bf_slot *out, u
 
 /* Position after the newest change: where a new cursor starts. Positions count changes from 0 and never wrap. */
 uint64_t bf_ring_head(const bf_table *table);
+/* How many of the changes before *head, which is the ring's head, are of `tags`, each named once. Appending waits meanwhile, 1 ns to 5 ns a tag.
+ * Between two calls a lapped reader knows so how many changes of its own tags it missed. */
+int32_t bf_ring_count(bf_table *table, size_t count, const uint32_t *tags, uint64_t *head, uint64_t *changes);
 /* Copies up to `count` changes from *position on and moves it. A lapped reader goes on at the oldest change there is, *missed says how many it
  * lost. Returns the number copied. */
 size_t bf_ring_read(const bf_table *table, uint64_t *position, bf_change *out, size_t count, uint64_t *missed);
@@ -441,6 +448,128 @@ uint64_t bf_shell_dropped(const bf_shell *shell);
 uint64_t bf_shell_cpu_ns(const bf_shell *shell); /* CPU time of the thread */
 /* Ends the thread, closes every descriptor. The memory may be freed afterwards. Safe to call twice. */
 int32_t bf_shell_stop(bf_shell *shell);
+
+/* ---- journal ------------------------------------------------------------------------------------------------------------------------ */
+
+/* CRC-32 as zlib has it; `crc` is that of the bytes before, 0 at the start. */
+uint32_t bf_crc32(uint32_t crc, const uint8_t *data, size_t length);
+
+#define BF_JOURNAL_STREAMS_MAX 64 /* of one store, in all its life */
+#define BF_JOURNAL_STREAM_NAME_BYTES_MAX 64
+#define BF_JOURNAL_RANGES_MAX 64  /* acknowledged out of order, in the cursor */
+#define BF_JOURNAL_COUNTERS_BYTES_MAX 256
+#define BF_JOURNAL_REASONS 8
+#define BF_JOURNAL_READ_RECORDS_MAX 1024 /* that one call of contract.Journal.read gives */
+
+/* Why samples are done with. */
+#define BF_DONE_WITH_ACKNOWLEDGED 0
+#define BF_DONE_WITH_CAP 1     /* the disk cap was reached: the oldest segment was dropped */
+#define BF_DONE_WITH_AGE 2
+#define BF_DONE_WITH_QUARANTINE 3
+#define BF_DONE_WITH_DAMAGED 4 /* what the disk gave back was not what was written */
+
+#define BF_LANE_LIVE 0
+#define BF_LANE_BACKFILL 1
+#define BF_COMMIT_SYNC 1        /* what is written is made durable */
+#define BF_COMMIT_SYNC_CURSOR 2 /* so is the cursor (it always is before a segment is deleted) */
+#define BF_JOURNAL_DROP_OLDEST 1
+#define BF_RECORD_DATA 1
+#define BF_RECORD_COMMIT 2
+#define BF_RECORD_STREAM 3
+#define BF_RECORD_DAMAGED 255 /* only from bf_journal_read, never on the disk */
+
+#define BF_ALARM_SYNC_FAILED 1  /* a sync failed; what it was to make durable was written again elsewhere, or waits */
+#define BF_ALARM_DAMAGE 2       /* bytes on the disk were not what was written */
+#define BF_ALARM_WRITE_FAILED 4 /* the last commit failed and its records wait in memory; cleared by one that succeeds */
+#define BF_ALARM_CURSOR_LOST 8  /* no cursor could be read at open: all there is will be sent again */
+#define BF_ALARM_SET_ASIDE 16   /* a file of an unknown version or another store was renamed to `.aside` */
+
+/* The files of one directory. Calls give 0 or more, or the negative errno; what each does is said in contract.JournalIO. */
+typedef struct {
+    void *context;
+    int (*open)(void *context, const char *name, int create);
+    int (*close)(void *context, int fd);
+    int (*allocate)(void *context, int fd, uint64_t size);
+    int64_t (*read)(void *context, int fd, uint64_t offset, uint8_t *data, size_t size);
+    int64_t (*write)(void *context, int fd, uint64_t offset, const uint8_t *data, size_t size);
+    int (*sync)(void *context, int fd);
+    int (*unlink)(void *context, const char *name);
+    int (*rename)(void *context, const char *name, const char *new_name);
+    int (*sync_directory)(void *context);
+} bf_journal_io;
+/* The system's own calls; `directory` is a descriptor of the directory and stays the caller's. */
+void bf_journal_io_system(bf_journal_io *io, int *directory);
+
+typedef struct {
+    uint32_t segment_bytes;
+    uint32_t segments_count_max;
+    uint32_t batch_bytes;
+    uint32_t record_bytes_max;
+    uint32_t acknowledgements_count_max;
+    uint32_t flags;
+} bf_journal_limits;
+
+typedef struct {
+    uint64_t sequence;
+    uint32_t type;
+    uint32_t records;
+    uint32_t stream;
+    uint32_t lane;
+    uint32_t samples;
+    uint32_t length; /* of the payload … */
+    size_t offset;   /* … and where it is in the caller's buffer */
+    int64_t first_ns;
+    int64_t last_ns;
+} bf_journal_record;
+
+typedef struct {
+    uint8_t store_id[16];
+    uint64_t next_sequence;
+    uint64_t written_sequence;
+    uint64_t durable_sequence;
+    uint64_t base_sequence;
+    uint64_t samples_total;
+    uint64_t done[8];
+    uint64_t records_damaged;
+    uint64_t dropped_by_stream[64];
+    int64_t dropped_first_ns;
+    int64_t dropped_last_ns;
+    uint32_t segments_count;
+    uint64_t disk_bytes;
+    uint64_t generation;
+    uint32_t alarms;
+    int32_t error;
+    uint32_t was_clean;
+    uint32_t counters_length;
+    uint8_t counters[256];
+} bf_journal_report;
+
+/* An append-only log in segment files, with one cursor. What each call means, what it may be called beside, and what it gives is said in
+ * contract.Journal; docs/reference/formats.md specifies the files. stream, append, acknowledge and begin are the side of memory and never
+ * wait; open, commit, read and close are the side of the disk. They meet in begin. */
+typedef struct bf_journal bf_journal;
+/* Bytes of a journal that finds `segments_found` files; 0 when the limits are impossible. */
+size_t bf_journal_bytes(const bf_journal_limits *limits, size_t segments_found);
+/* `numbers`: of the segment files there are, in order; `last_number`: the highest that any file has, set aside or not. BF_E_SYSTEM, *error: the
+ * disk can't be read just now. */
+int32_t bf_journal_open(void *memory, size_t bytes, const bf_journal_limits *limits, const bf_journal_io *io, const uint8_t *store_id,
+                        const uint32_t *numbers, size_t numbers_count, uint32_t last_number, int64_t now_ns, bf_journal **journal,
+                        int32_t *error);
+int32_t bf_journal_stream(bf_journal *journal, const uint8_t *name, size_t length);
+/* Name of a stream; NULL: there is none. Not ended by a zero. */
+const uint8_t *bf_journal_stream_name(const bf_journal *journal, uint32_t stream, size_t *length);
+int64_t bf_journal_append(bf_journal *journal, uint32_t stream, uint32_t lane, uint32_t samples, int64_t first_ns, int64_t last_ns,
+                          const uint8_t *payload, size_t length);
+int32_t bf_journal_acknowledge(bf_journal *journal, size_t count, const uint64_t *sequences, const uint32_t *records,
+                               const uint32_t *samples, uint32_t reason);
+int32_t bf_journal_begin(bf_journal *journal, const uint8_t *counters, size_t length, int64_t now_ns, int64_t expire_before_ns);
+int32_t bf_journal_commit(bf_journal *journal, uint32_t flags);
+/* `bytes` holds at least the batch_bytes of the limits; payloads of the records lie there. */
+int32_t bf_journal_read(bf_journal *journal, uint64_t sequence, uint64_t through, bf_journal_record *records, size_t count,
+                        uint8_t *bytes, size_t *got);
+void bf_journal_report_get(const bf_journal *journal, bf_journal_report *report);
+/* `BF_OK`, or what the cursor's last save gave; the files are closed all the same. */
+int32_t bf_journal_close(bf_journal *journal);
 /* cdef: end */
 
 #define BF_TABLE_API_VERSION 1

@@ -81,6 +81,7 @@ void bf_batch_report(bf_batch *batch, uint32_t tag)
     word_store(&words[1], source_time);
     word_store(&words[2], value);
     word_store(&words[3], (uint64_t)change_when(batch->server_time, (int64_t)source_time, batch->flags));
+    row->reports++;
     atomic_store_explicit(&table->head, position + 1, memory_order_release);
 }
 
@@ -96,6 +97,25 @@ void bf_batch_end(bf_batch *batch)
 uint64_t bf_ring_head(const bf_table *table)
 {
     return atomic_load_explicit(&table->head, memory_order_acquire);
+}
+
+int32_t bf_ring_count(bf_table *table, size_t count, const uint32_t *tags, uint64_t *head, uint64_t *changes)
+{
+    assert(head != NULL && changes != NULL);
+    for (size_t i = 0; i < count; i++) {
+        if (tags[i] >= table->tags_count) {
+            return BF_E_ARGUMENT;
+        }
+    }
+    uint64_t sum = 0;
+    pthread_mutex_lock(&table->append);
+    for (size_t i = 0; i < count; i++) {
+        sum += table->rows[tags[i]].reports;
+    }
+    *head = word_load(&table->head);
+    pthread_mutex_unlock(&table->append);
+    *changes = sum;
+    return BF_OK;
 }
 
 /* The oldest change that no writer has begun to overwrite. */

@@ -98,6 +98,17 @@ static bool row_is_defined(const bf_table *table, uint32_t tag)
     return tag < table->tags_count && table->rows[tag].kind != 0;
 }
 
+static bool tuning_is_possible(double deadband, int64_t max_interval_ns)
+{
+    return deadband >= 0 && max_interval_ns >= 0; /* NaN is not >= 0 */
+}
+
+static void row_tune(bf_row *row, double deadband, int64_t max_interval_ns)
+{
+    atomic_store_explicit(&row->deadband, deadband, memory_order_relaxed);
+    atomic_store_explicit(&row->max_interval_ns, max_interval_ns, memory_order_relaxed);
+}
+
 int32_t bf_table_define(bf_table *table, uint32_t first, uint32_t count, const uint8_t *kinds, const double *deadbands,
                         const int64_t *max_intervals, const uint32_t *cell_sizes)
 {
@@ -110,7 +121,7 @@ int32_t bf_table_define(bf_table *table, uint32_t first, uint32_t count, const u
         if (table->rows[first + i].kind != 0 || kinds[i] < BF_KIND_BOOL || kinds[i] > BF_KIND_ARRAY) {
             return BF_E_ARGUMENT;
         }
-        if (!(deadbands[i] >= 0) || max_intervals[i] < 0) { /* NaN is not >= 0 */
+        if (!tuning_is_possible(deadbands[i], max_intervals[i])) {
             return BF_E_ARGUMENT;
         }
         if (bf_kind_has_cell(kinds[i])) {
@@ -125,13 +136,25 @@ int32_t bf_table_define(bf_table *table, uint32_t first, uint32_t count, const u
     for (uint32_t i = 0; i < count; i++) {
         bf_row *row = &table->rows[first + i];
         row->kind = kinds[i];
-        row->deadband = deadbands[i];
-        row->max_interval_ns = max_intervals[i];
+        row_tune(row, deadbands[i], max_intervals[i]);
         if (bf_kind_has_cell(kinds[i])) {
             row->cell_first = table->cell_words_used;
             row->cell_bytes = cell_sizes[i];
             table->cell_words_used += (uint32_t)bf_words(cell_sizes[i]);
         }
+    }
+    return BF_OK;
+}
+
+int32_t bf_table_retune(bf_table *table, size_t count, const uint32_t *tags, const double *deadbands, const int64_t *max_intervals)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (!row_is_defined(table, tags[i]) || !tuning_is_possible(deadbands[i], max_intervals[i])) {
+            return BF_E_ARGUMENT;
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        row_tune(&table->rows[tags[i]], deadbands[i], max_intervals[i]);
     }
     return BF_OK;
 }
@@ -209,25 +232,27 @@ static uint64_t value_normal(uint8_t kind, uint64_t value)
 /* Whether `value` is further from the last reported value than the deadband. */
 static bool value_differs(const bf_row *row, uint64_t value)
 {
-    uint64_t last = row->reported_value;
-    if (value == last || row->deadband == 0) {
+    const uint64_t last = row->reported_value;
+    const double deadband = atomic_load_explicit(&row->deadband, memory_order_relaxed);
+    if (value == last || deadband == 0) {
         return value != last;
     }
     if (row->kind == BF_KIND_FLOAT) {
         double difference = as_double(value) - as_double(last);
-        return difference != difference || difference > row->deadband || -difference > row->deadband;
+        return difference != difference || difference > deadband || -difference > deadband;
     }
     bool above = row->kind == BF_KIND_INT ? (int64_t)value > (int64_t)last : value > last;
     uint64_t difference = above ? value - last : last - value; /* exact also between the ends of int64 */
-    return (double)difference > row->deadband;
+    return (double)difference > deadband;
 }
 
 static bool interval_passed(const bf_row *row, int64_t now_ns)
 {
-    if (row->max_interval_ns == 0 || now_ns < row->reported_ns) {
+    const int64_t longest_ns = atomic_load_explicit(&row->max_interval_ns, memory_order_relaxed);
+    if (longest_ns == 0 || now_ns < row->reported_ns) {
         return false;
     }
-    return (uint64_t)now_ns - (uint64_t)row->reported_ns >= (uint64_t)row->max_interval_ns;
+    return (uint64_t)now_ns - (uint64_t)row->reported_ns >= (uint64_t)longest_ns;
 }
 
 static void scalar_put(bf_batch *batch, uint32_t tag, uint64_t value, uint32_t status)

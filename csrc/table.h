@@ -88,8 +88,9 @@ _Static_assert(sizeof(bf_slot_words) == sizeof(bf_slot), "the same layout");
 typedef struct {
     uint64_t reported_value;
     int64_t reported_ns; /* monotonic */
-    double deadband;
-    int64_t max_interval_ns;
+    uint64_t reports;    /* changes of this tag appended so far; written and read while `append` is held */
+    _Atomic double deadband; /* these two can be changed while the row is written */
+    _Atomic int64_t max_interval_ns;
     uint32_t cell_first; /* word */
     uint32_t cell_bytes;
     uint8_t kind; /* 0: not defined */

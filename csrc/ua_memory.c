@@ -26,6 +26,19 @@ typedef union {
 /* The only state of the process in our C: mbedTLS offers no argument to carry it in. */
 static _Atomic uint64_t live_bytes, peak_bytes, refused_count, foreign_count;
 static _Atomic uint64_t limit_bytes = UINT64_MAX;
+static _Atomic uint64_t calls_count;
+static _Atomic uint64_t fail_from, fail_at, fail_every; /* bf_ua_memory_fail */
+
+/* Whether a test wants this call to fail. */
+static bool is_to_fail(uint64_t call) {
+    uint64_t at = atomic_load_explicit(&fail_at, memory_order_relaxed);
+    uint64_t every = atomic_load_explicit(&fail_every, memory_order_relaxed);
+    if (at == 0 && every == 0) {
+        return false;
+    }
+    uint64_t number = call - atomic_load(&fail_from);
+    return number == at || (every != 0 && (number * 0x9E3779B97F4A7C15u >> 33) % every == 0); /* a cheap hash: no pattern */
+}
 
 /* Counts `bytes` in if the ceiling allows it. */
 static bool take(uint64_t bytes) {
@@ -42,7 +55,8 @@ static bool take(uint64_t bytes) {
 
 void *bf_ua_malloc(size_t bytes) {
     block_header *header = NULL;
-    if (bytes <= SIZE_MAX - sizeof *header && take(bytes + sizeof *header)) {
+    uint64_t call = atomic_fetch_add_explicit(&calls_count, 1, memory_order_relaxed) + 1;
+    if (bytes <= SIZE_MAX - sizeof *header && !is_to_fail(call) && take(bytes + sizeof *header)) {
         header = malloc(bytes + sizeof *header);
         if (header == NULL) {
             atomic_fetch_sub(&live_bytes, bytes + sizeof *header);
@@ -114,8 +128,15 @@ void bf_ua_memory_read(bf_ua_memory *memory) {
     memory->limit_bytes = atomic_load(&limit_bytes);
     memory->refused_count = atomic_load(&refused_count);
     memory->foreign_count = atomic_load(&foreign_count);
+    memory->calls_count = atomic_load(&calls_count);
 }
 
 void bf_ua_memory_limit(uint64_t limit) {
     atomic_store(&limit_bytes, limit);
+}
+
+void bf_ua_memory_fail(uint64_t at, uint64_t every) {
+    atomic_store(&fail_from, atomic_load(&calls_count));
+    atomic_store(&fail_at, at);
+    atomic_store(&fail_every, every);
 }

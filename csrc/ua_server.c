@@ -1,96 +1,59 @@
 /* ua_server.c: one OPC UA server, owned by one thread.
  *
- * States: starting, serving, stopping. bf_ua_server_start makes the thread and waits; the thread makes the server, says how that went and
- * iterates until it is told to stop; then it deletes the server and ends. Only that thread calls open62541. */
-#include "ua_memory.h"
-
-#include <assert.h>
-#include <pthread.h>
-#include <semaphore.h>
-#include <signal.h>
-#include <stdatomic.h>
-#include <stdbool.h>
-
-#include "bifrost_ua.h"
-#include "open62541.h"
+ * Part of ua_unit.c. States: starting, serving, stopping. bf_ua_server_start makes the thread and waits; the thread makes the server, says how
+ * that went and iterates until it is told to stop; then it deletes the server and ends. Only that thread calls the library. It sleeps in the
+ * library's event loop, where our eventfd wakes it: for changes in the ring, for answers to writes, for calls, and to stop. */
 
 #define STACK_BYTES ((size_t)1 << 20) /* the library's deepest path, RSA in mbedTLS, takes a tenth of it */
-#define WAKE_PERIOD_MS 100.0          /* how long an idle server takes at most to see that it is to stop */
-#define KEY_BITS 2048
+#define TICK_MS 100.0                 /* how much later than its time-out a write may be answered */
 
-struct bf_ua_server {
-    pthread_t thread;
-    sem_t started;
-    _Atomic bool stop;
-    UA_StatusCode status; /* of the start; written before `started` is posted */
-    uint16_t port;        /* likewise */
-    uint16_t sessions_max;
-    bool self_signed;
-    UA_String url;
-    UA_ServerConfig config; /* until the library takes it; too large for a stack frame */
-};
+/* ---- while serving -------------------------------------------------------------------------------------------------------------- */
 
-/* The library reports here what its status codes say too; a gateway's log has its own way. */
-static void log_nothing(void *context, UA_LogLevel level, UA_LogCategory category, const char *message, va_list arguments) {
-    (void)context;
-    (void)level;
-    (void)category;
-    (void)message;
-    (void)arguments;
+static void stats_publish(bf_ua_server *server) {
+    const UA_Server *library = server->library;
+    bf_ua_stats *counts = &server->counts;
+    counts->connections = library->secureChannelStatistics.currentChannelCount;
+    counts->connections_refused = library->secureChannelStatistics.channelPurgeCount;
+    counts->sessions = library->sessionCount;
+    counts->subscriptions = library->subscriptionsSize;
+    counts->monitored_items = library->monitoredItemsSize;
+    counts->notifications_granted = server->notifications_granted + library->monitoredItemsSize;
+    uint64_t numbers[STATS_COUNT];
+    memcpy(numbers, counts, sizeof numbers);
+    for (size_t i = 0; i < STATS_COUNT; i++) {
+        atomic_store_explicit(&server->stats[i], numbers[i], memory_order_relaxed);
+    }
 }
 
-static UA_Logger silent = {.log = log_nothing};
-
-/* Makes a certificate and key that live as long as the server. OPC 10000-6, 6.2.2: its URI is the ApplicationUri. */
-static UA_StatusCode make_certificate(UA_ByteString *key, UA_ByteString *certificate) {
-    UA_String subject[] = {UA_STRING_STATIC("O=Bifrost"), UA_STRING_STATIC("CN=Bifrost")};
-    UA_String names[] = {UA_STRING_STATIC("DNS:localhost"), UA_STRING_STATIC("URI:urn:open62541.server.application")};
-    UA_UInt16 bits = KEY_BITS;
-    UA_KeyValueMap parameters = UA_KEYVALUEMAP_NULL;
-    UA_StatusCode status =
-        UA_KeyValueMap_setScalar(&parameters, UA_QUALIFIEDNAME(0, "key-size-bits"), &bits, &UA_TYPES[UA_TYPES_UINT16]);
-    if (status == UA_STATUSCODE_GOOD) {
-        status = UA_CreateCertificate(&silent, subject, 2, names, 2, UA_CERTIFICATEFORMAT_DER, &parameters, key, certificate);
+static void tick(UA_Server *library, void *context) {
+    bf_ua_server *server = context;
+    writes_expire(server);
+    if (library->secureChannelStatistics.channelPurgeCount != server->counts.connections_refused) { /* since the last turn */
+        limit_reached(server, BF_UA_LIMIT_CONNECTIONS);
     }
-    UA_KeyValueMap_clear(&parameters);
-    return status;
+    if (server->image.lost_count > 0) { /* samples that were lost for want of memory */
+        (void)image_drain(server);
+    }
 }
 
-/* Fills `config`; on failure the caller still has to give it to the library to be cleared. */
-static UA_StatusCode configure(UA_ServerConfig *config, const bf_ua_server *server) {
-    config->logging = &silent;
-    /* The library would make this itself, but use it unchecked when there is no memory. */
-    UA_StatusCode status = UA_Nodestore_HashMap(&config->nodestore);
-    if (status != UA_STATUSCODE_GOOD) {
-        return status;
+/* Whatever the thread was woken for. */
+static void on_wake(UA_EventSource *source, UA_RegisteredFD *registered, short event) {
+    (void)source, (void)event;
+    bf_ua_server *server = (bf_ua_server *)(uintptr_t)((char *)registered - offsetof(bf_ua_server, wake));
+    fd_lower(server->channel.wake_fd);
+    server->api->watch_ready(server->table, server->image.watcher); /* before reading: later changes wake us again */
+    writes_answer(server);
+    call_serve(server);
+    if (!image_drain(server)) {
+        fd_raise(server->channel.wake_fd);
     }
-    if (server->self_signed) {
-        UA_ByteString key = UA_BYTESTRING_NULL;
-        UA_ByteString certificate = UA_BYTESTRING_NULL;
-        status = make_certificate(&key, &certificate);
-        if (status == UA_STATUSCODE_GOOD) {
-            status = UA_ServerConfig_setDefaultWithSecurityPolicies(config, 0, &certificate, &key, NULL, 0, NULL, 0, NULL, 0);
-        }
-        UA_ByteString_clear(&key);
-        UA_ByteString_clear(&certificate);
-    } else {
-        status = UA_ServerConfig_setMinimal(config, 0, NULL);
-    }
-    if (status != UA_STATUSCODE_GOOD) {
-        return status;
-    }
-    config->maxSessions = server->sessions_max;
-    config->maxSecureChannels = server->sessions_max;
-    /* The default listens on every interface. */
-    UA_Array_delete(config->serverUrls, config->serverUrlsSize, &UA_TYPES[UA_TYPES_STRING]);
-    config->serverUrls = NULL;
-    config->serverUrlsSize = 0;
-    return UA_Array_appendCopy((void **)&config->serverUrls, &config->serverUrlsSize, &server->url, &UA_TYPES[UA_TYPES_STRING]);
 }
 
-/* Returns the port of the first address the server found itself listening on; 0 if it found none. */
-static uint16_t listening_port(UA_Server *library) {
-    const UA_ApplicationDescription *application = &UA_Server_getConfig(library)->applicationDescription;
+/* ---- making and deleting -------------------------------------------------------------------------------------------------------- */
+
+/* The port of the first address the server found itself listening on; 0 if it found none. */
+static uint16_t listening_port(const bf_ua_server *server) {
+    const UA_ApplicationDescription *application = &server->library->config.applicationDescription;
     for (size_t index = 0; index < application->discoveryUrlsSize; index++) {
         UA_String host = UA_STRING_NULL;
         UA_String path = UA_STRING_NULL;
@@ -103,51 +66,75 @@ static uint16_t listening_port(UA_Server *library) {
     return 0;
 }
 
-static void wake(UA_Server *library, void *context) {
-    (void)library;
-    (void)context; /* coming back from the wait is all it is for */
+/* Hangs what is ours into the library that was made, and listens. */
+static UA_StatusCode library_begin(bf_ua_server *server) {
+    UA_StatusCode status = UA_STATUSCODE_BADOUTOFMEMORY;
+    if (UA_Server_addNamespace(server->library, "urn:bifrost:tags") == TAGS_NAMESPACE) {
+        status = store_hang_in(server);
+    }
+    if (status == UA_STATUSCODE_GOOD) {
+        status = UA_Server_addRepeatedCallback(server->library, tick, server, TICK_MS, &server->tick_id);
+    }
+    if (status == UA_STATUSCODE_GOOD) {
+        status = UA_Server_run_startup(server->library);
+    }
+    if (status != UA_STATUSCODE_GOOD) {
+        return status;
+    }
+    /* Only now: while it starts the library browses all of namespace 0 itself, within the same limit. */
+    server->library->config.maxReferencesPerNode = server->config.limits.references_per_node_max;
+    server->port = listening_port(server); /* when no address could be bound the library only logs it */
+    server->wake = (UA_RegisteredFD){.fd = server->channel.wake_fd, .listenEvents = UA_FDEVENT_IN, .eventSourceCB = on_wake};
+    UA_EventLoopPOSIX *loop = (UA_EventLoopPOSIX *)server->library->config.eventLoop;
+    status = server->port == 0 ? UA_STATUSCODE_BADCOMMUNICATIONERROR : UA_EventLoopPOSIX_registerFD(loop, &server->wake);
+    if (status != UA_STATUSCODE_GOOD) {
+        UA_Server_run_shutdown(server->library);
+    }
+    return status;
 }
 
-/* Makes a server that listens; NULL and the reason if that is not possible. */
-static UA_Server *make_server(bf_ua_server *server) {
-    server->status = configure(&server->config, server);
-    if (server->status != UA_STATUSCODE_GOOD) {
-        UA_ServerConfig_clean(&server->config);
-        return NULL;
+/* Makes a server that listens; else says why not, and nothing is left. */
+static UA_StatusCode library_make(bf_ua_server *server) {
+    UA_StatusCode status = library_configure(server, &server->library_config);
+    if (status != UA_STATUSCODE_GOOD) {
+        UA_ServerConfig_clean(&server->library_config);
+        return status;
     }
-    UA_Server *library = UA_Server_newWithConfig(&server->config); /* takes what it holds, also when it fails */
-    if (library == NULL) {
-        server->status = UA_STATUSCODE_BADOUTOFMEMORY;
-        return NULL;
+    server->library = UA_Server_newWithConfig(&server->library_config); /* takes what it holds, also when it fails */
+    if (server->library == NULL) {
+        return UA_STATUSCODE_BADOUTOFMEMORY;
     }
-    server->status = UA_Server_addRepeatedCallback(library, wake, NULL, WAKE_PERIOD_MS, NULL);
-    if (server->status == UA_STATUSCODE_GOOD) {
-        server->status = UA_Server_run_startup(library);
+    status = library_begin(server);
+    if (status != UA_STATUSCODE_GOOD) {
+        UA_Server_delete(server->library);
+        server->library = NULL;
     }
-    if (server->status == UA_STATUSCODE_GOOD) {
-        server->port = listening_port(library);
-        if (server->port == 0) { /* no address could be bound; the library only logs it */
-            UA_Server_run_shutdown(library);
-            server->status = UA_STATUSCODE_BADCOMMUNICATIONERROR;
-        }
-    }
-    if (server->status != UA_STATUSCODE_GOOD) {
-        UA_Server_delete(library);
-        return NULL;
-    }
-    return library;
+    return status;
+}
+
+static void library_end(bf_ua_server *server) {
+    UA_EventLoopPOSIX_deregisterFD((UA_EventLoopPOSIX *)server->library->config.eventLoop, &server->wake);
+    writes_abandon(server, NULL, UA_STATUSCODE_BADSHUTDOWN);
+    UA_Server_run_shutdown(server->library);
+    UA_Server_delete(server->library);
+    server->library = NULL;
 }
 
 static void *run(void *argument) {
     bf_ua_server *server = argument;
-    UA_Server *library = make_server(server);
+    server->status = library_make(server);
+    bool serves = server->status == UA_STATUSCODE_GOOD;
+    if (serves) {
+        (void)image_drain(server); /* before the first client: the image of every row */
+        stats_publish(server);
+    }
     sem_post(&server->started);
-    if (library != NULL) {
-        while (!atomic_load(&server->stop)) {
-            UA_Server_run_iterate(library, true);
+    if (serves) {
+        while (!atomic_load(&server->channel.stop)) {
+            UA_Server_run_iterate(server->library, true);
+            stats_publish(server);
         }
-        UA_Server_run_shutdown(library);
-        UA_Server_delete(library);
+        library_end(server);
     }
     return NULL;
 }
@@ -172,33 +159,82 @@ static int start_thread(bf_ua_server *server) {
     return failed;
 }
 
+/* ---- from outside --------------------------------------------------------------------------------------------------------------- */
+
 static void discard(bf_ua_server *server) {
+    if (server->image.watcher >= 0) {
+        server->api->unwatch(server->table, server->image.watcher); /* before its fd is closed */
+    }
+    image_clear(&server->image, &server->space);
+    space_clear(&server->space);
+    channel_clear(&server->channel);
     sem_destroy(&server->started);
-    UA_String_clear(&server->url);
+    free(server->parked_values);
+    free(server->users);
+    free(server->texts);
     free(server);
 }
 
+/* Everything the thread finds ready when it begins. */
+static UA_StatusCode prepare(bf_ua_server *server, const bf_ua_config *config) {
+    UA_StatusCode status = config_copy(server, config);
+    server->api = config->table_api;
+    server->table = (bf_table *)(uintptr_t)config->table;
+    server->anonymous = config->anonymous;
+    server->users_count = config->users_count;
+    LIST_INIT(&server->parked);
+    if (status == UA_STATUSCODE_GOOD) {
+        status = channel_make(&server->channel, &server->config.limits);
+    }
+    if (status == UA_STATUSCODE_GOOD) {
+        status = users_make(config->users, config->users_count, &server->users);
+    }
+    if (status == UA_STATUSCODE_GOOD) {
+        status = writes_make(server);
+    }
+    if (status == UA_STATUSCODE_GOOD) {
+        status = space_make(server, config->space, &server->space);
+    }
+    if (status == UA_STATUSCODE_GOOD) {
+        status = image_make(server, &server->space, &server->image);
+    }
+    if (status != UA_STATUSCODE_GOOD) {
+        return status;
+    }
+    server->image.position = server->api->ring_head(server->table); /* what was before is in the slots */
+    server->image.watcher = server->api->watch(server->table, server->channel.wake_fd);
+    if (getrandom(server->memory_key, sizeof server->memory_key, 0) != (ssize_t)sizeof server->memory_key) {
+        return UA_STATUSCODE_BADINTERNALERROR;
+    }
+    return server->image.watcher >= 0 ? UA_STATUSCODE_GOOD : UA_STATUSCODE_BADRESOURCEUNAVAILABLE;
+}
+
 uint32_t bf_ua_server_start(const bf_ua_config *config, bf_ua_server **server) {
-    assert(config != NULL && config->url != NULL);
+    assert(config != NULL);
     assert(server != NULL);
-    if (config->sessions_max < 1 || config->sessions_max > 1000) {
+    if (!config_check(config)) {
         return UA_STATUSCODE_BADINVALIDARGUMENT;
     }
     bf_ua_memory_hook();
+    bf_ua_memory_limit(config->limits.memory_bytes_max);
     bf_ua_server *made = calloc(1, sizeof *made);
     if (made == NULL) {
         return UA_STATUSCODE_BADOUTOFMEMORY;
     }
-    made->sessions_max = config->sessions_max;
-    made->self_signed = config->self_signed != 0;
-    made->url = UA_String_fromChars(config->url);
-    if (sem_init(&made->started, 0, 0) != 0 || made->url.data == NULL || start_thread(made) != 0) {
+    made->image.watcher = -1;
+    made->channel.events_fd = -1;
+    made->channel.wake_fd = -1;
+    UA_StatusCode status = prepare(made, config);
+    if (sem_init(&made->started, 0, 0) != 0 || (status == UA_STATUSCODE_GOOD && start_thread(made) != 0)) {
+        status = UA_STATUSCODE_BADOUTOFMEMORY;
+    }
+    if (status != UA_STATUSCODE_GOOD) {
         discard(made);
-        return UA_STATUSCODE_BADOUTOFMEMORY;
+        return status;
     }
     while (sem_wait(&made->started) != 0) { /* only a signal of this thread comes between */
     }
-    UA_StatusCode status = made->status;
+    status = made->status;
     if (status != UA_STATUSCODE_GOOD) {
         pthread_join(made->thread, NULL);
         discard(made);
@@ -215,14 +251,29 @@ uint16_t bf_ua_server_port(const bf_ua_server *server) {
 
 void bf_ua_server_stop(bf_ua_server *server) {
     assert(server != NULL);
-    atomic_store(&server->stop, true);
+    atomic_store(&server->channel.stop, true);
+    fd_raise(server->channel.wake_fd);
     pthread_join(server->thread, NULL);
     discard(server);
 }
 
+void bf_ua_server_stats(const bf_ua_server *server, bf_ua_stats *stats) {
+    assert(server != NULL && stats != NULL);
+    uint64_t numbers[STATS_COUNT];
+    for (size_t i = 0; i < STATS_COUNT; i++) {
+        numbers[i] = atomic_load_explicit(&server->stats[i], memory_order_relaxed);
+    }
+    memcpy(stats, numbers, sizeof *stats);
+    clockid_t clock;
+    struct timespec used;
+    if (pthread_getcpuclockid(server->thread, &clock) == 0 && clock_gettime(clock, &used) == 0) {
+        stats->cpu_ns = (uint64_t)used.tv_sec * 1000000000 + (uint64_t)used.tv_nsec;
+    }
+}
+
 #define TEXT_OF(number) #number
-#define VERSION(major, minor, patch) TEXT_OF(major) "." TEXT_OF(minor) "." TEXT_OF(patch)
+#define VERSION_TEXT(major, minor, patch) TEXT_OF(major) "." TEXT_OF(minor) "." TEXT_OF(patch)
 
 const char *bf_ua_version(void) {
-    return VERSION(UA_OPEN62541_VER_MAJOR, UA_OPEN62541_VER_MINOR, UA_OPEN62541_VER_PATCH);
+    return VERSION_TEXT(UA_OPEN62541_VER_MAJOR, UA_OPEN62541_VER_MINOR, UA_OPEN62541_VER_PATCH);
 }

@@ -94,6 +94,18 @@ class Table:
             self._cell_bytes_max = max(self._cell_bytes_max, *with_cell, 0)
         return status
 
+    def retune(self, tags: array[int], deadbands: array[float], max_intervals: array[int]) -> int:
+        """See `contract.Table.retune`."""
+        if not len(tags) == len(deadbands) == len(max_intervals):
+            return records.E_ARGUMENT
+        return lib.bf_table_retune(  # type: ignore[no-any-return]  # cffi has no types
+            self._table,
+            len(tags),
+            _from_buffer(_UINT32, tags),
+            _from_buffer(_DOUBLE, deadbands),
+            _from_buffer(_INT64, max_intervals),
+        )
+
     def put(
         self,
         tags: array[int],
@@ -177,6 +189,13 @@ class Table:
     def ring_head(self) -> int:
         """See `contract.Table.ring_head`."""
         return lib.bf_ring_head(self._table)  # type: ignore[no-any-return]  # cffi has no types
+
+    def ring_count(self, tags: array[int]) -> tuple[int, int, int]:
+        """See `contract.Table.ring_count`."""
+        head = ffi.new("uint64_t *")
+        changes = ffi.new("uint64_t *")
+        status = lib.bf_ring_count(self._table, len(tags), _from_buffer(_UINT32, tags), head, changes)
+        return status, head[0], changes[0]
 
     def ring_read(self, position: int, count: int) -> tuple[int, int, bytes]:
         """See `contract.Table.ring_read`."""

@@ -53,7 +53,8 @@ OPTIONS = (
 HEADER_FLAGS = ("-DMBEDTLS_PLATFORM_MEMORY",)  # mbedTLS allocates through pointers, so that we can count
 """For every file that includes a header of the stack."""
 
-SOURCE_FLAGS = ("-DNDEBUG", "-g0", "-w", "-fno-strict-aliasing")  # the last is how open62541's own build does it
+ALIASING = "-fno-strict-aliasing"  # as open62541's own build has it
+SOURCE_FLAGS = ("-DNDEBUG", "-g0", "-w", ALIASING)
 """For its C as well: it is not held to our warnings."""
 
 LAYOUT = 1
@@ -70,7 +71,9 @@ class Stack:
     header_flags: tuple[str, ...]
     """For a file of ours that includes its headers."""
     source_flags: tuple[str, ...]
-    """For a file of ours that includes its C."""
+    """For a file of ours that only includes its C."""
+    glue_flags: tuple[str, ...]
+    """For a file of ours that includes its C and has code of its own: our warnings hold for that code alone."""
     units: list[Unit]
     """mbedTLS. What our own files include, open62541.c and namespace0.c, is compiled with those."""
 
@@ -94,7 +97,10 @@ def prepare(obtained: Obtained, say: Say) -> Stack:
     headers = (*HEADER_FLAGS, f"-I{place}", f"-I{place / 'mbedtls' / 'include'}")
     library = place / "mbedtls" / "library"
     sources = (*headers, f"-I{library}", *SOURCE_FLAGS)
-    return Stack(headers, sources, [Unit(path, sources) for path in sorted(library.glob("*.c"))])
+    system = tuple("-isystem" + flag.removeprefix("-I") if flag.startswith("-I") else flag for flag in headers)
+    # The library says when it was compiled; ua_config.c puts our version there.
+    glue = (*system, f"-isystem{library}", ALIASING, "-Wno-date-time")
+    return Stack(headers, sources, glue, [Unit(path, sources) for path in sorted(library.glob("*.c"))])
 
 
 def _digest(obtained: Obtained) -> str:

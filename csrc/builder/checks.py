@@ -2,12 +2,14 @@
 
     python -m csrc.builder.checks warnings   compile with warnings as errors
     python -m csrc.builder.checks sanitize   run csrc/test/*.c under the sanitizers
+    python -m csrc.builder.checks sanitize-ua [T]  run the OPC UA tests (or T, arguments of pytest) on a module with them
     python -m csrc.builder.checks fuzz [S]   run csrc/test/fuzz_*.c under them, each for S seconds (60)
 
 A file in csrc/test is a program of its own: a `main` that ends with 0 if all is well, linked with all of our native
 core. A fuzz target gets the seconds as its one argument and must end by itself.
 """
 
+import dataclasses
 import os
 import platform
 import re
@@ -17,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from csrc.builder import BUILD, BuildError, amalgamation, modules, toolchain, vendor
+from csrc.builder import BUILD, ROOT, BuildError, amalgamation, modules, toolchain, vendor
 from csrc.builder.modules import CSRC, say
 from csrc.builder.objects import Unit, compile_units
 
@@ -45,10 +47,8 @@ def check_warnings() -> int:
     ours = (f"-I{CSRC}", *toolchain.WARNINGS)
     units = [Unit(path, ours) for path in [*modules.core_sources(), *sorted(TEST.glob("*.c"))]]
     if (os.environ.get("BIFROST_VENDOR_DIR") or vendor.is_downloaded()) and modules.opcua_sources():
-        headers = amalgamation.prepare(vendor.obtain(say), say).header_flags
-        # Its headers are not held to our warnings.
-        system = tuple("-isystem" + flag[2:] if flag.startswith("-I") else flag for flag in headers)
-        units += [Unit(path, (*ours, *system)) for path in modules.opcua_sources()]
+        glue = amalgamation.prepare(vendor.obtain(say), say).glue_flags  # the library is not held to our warnings
+        units += [Unit(path, (*ours, *glue)) for path in [modules.UNIT, *modules.opcua_sources()]]
     compile_units(units, tools, say)
     return len(units)
 
@@ -70,6 +70,46 @@ def sanitize(programs: Sequence[Path], arguments: Sequence[str] = ()) -> None:
         for program in programs:
             say(f"{program.name} with {name}")
             _run(build_program(program, (*flags, "-O1", "-g", "-fno-omit-frame-pointer")), name, arguments)
+
+
+def sanitize_opcua(arguments: Sequence[str]) -> None:
+    """Build the OPC UA module with the address and undefined-behaviour sanitizers and run tests on it.
+
+    A copy of the package, linked file by file, gets the module; Python itself is not sanitized, so the sanitizer's
+    library is loaded before it, and leaks are left to the module's own count. `arguments` are pytest's; none: the
+    module's unit tests. Raises BuildError if a test fails or a sanitizer finds something.
+    """
+    tools = toolchain.native()
+    # Copying no bytes from nowhere, as the library does in places, is harmless.
+    flags = ("-fsanitize=address,undefined", "-fno-sanitize=nonnull-attribute", "-fno-sanitize-recover=all")
+    compile_command = (*tools.compile, *flags, "-O1", "-fno-omit-frame-pointer")
+    tools = dataclasses.replace(tools, compile=compile_command, link=(*tools.link, *flags))
+    place = BUILD / "checks" / "opcua-sanitized-package"
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(ROOT / "bifrost", place / "bifrost", ignore=shutil.ignore_patterns("_opcua*", "__pycache__"))
+    modules.build(modules.OPCUA, tools, place / modules.OPCUA.file, release=False)
+    libraries = [_runtime_library(tools.compile[0], name) for name in ("libasan.so", "libubsan.so")]
+    environment = {
+        **os.environ,
+        "LD_PRELOAD": " ".join(libraries),
+        "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+        "PYTHONPATH": os.pathsep.join((str(place), str(ROOT))),
+        "PYTHONSAFEPATH": "1",  # else the package of the checkout would be found first
+        "PYTHONMALLOC": "malloc",
+        "BIFROST_OPCUA": "require",
+    }
+    wanted = arguments or ["tests/unit/test_opcua_native.py", "tests/unit/test_opcua_failures.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *wanted]
+    if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode != 0:
+        raise BuildError("the OPC UA module with sanitizers: a test failed.")
+
+
+def _runtime_library(compiler: str, name: str) -> str:
+    """Return the path of a sanitizer's library that belongs to `compiler`."""
+    return subprocess.run(
+        [compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def build_program(program: Path, flags: tuple[str, ...]) -> Path:
@@ -110,6 +150,9 @@ def main(arguments: Sequence[str]) -> int:
                 programs = [path for path in sorted(TEST.glob("*.c")) if path not in fuzz_targets]
                 sanitize(programs)
                 say(f"{len(programs)} C programs, nothing found by the sanitizers")
+            case ["sanitize-ua", *chosen]:
+                sanitize_opcua(chosen)
+                say("the OPC UA tests, nothing found by the sanitizers")
             case ["fuzz", *seconds]:
                 sanitize(fuzz_targets, seconds or ["60"])
                 say(f"{len(fuzz_targets)} fuzz targets, nothing found")

@@ -47,12 +47,19 @@ def core_sources() -> list[Path]:
 
 
 def opcua_sources() -> list[Path]:
-    """Return our C around open62541, without the files that only include it."""
-    return sorted(set(CSRC.glob("ua_*.c")) - set(INCLUDING))
+    """Return our C around open62541 that is compiled by itself."""
+    return sorted(set(CSRC.glob("ua_*.c")) - {NAMESPACE0, UNIT, *unit_parts()})
 
 
-INCLUDING = (CSRC / "ua_namespace0.c", CSRC / "ua_library.c")
-"""Ours by name, open62541's by content; the slow one first."""
+def unit_parts() -> list[Path]:
+    """Return the files of ours that `UNIT` includes: they are one unit with the library."""
+    return [CSRC / name for name in re.findall(r'^#include "(ua_\w+\.c)"$', UNIT.read_text(), re.MULTILINE)]
+
+
+NAMESPACE0 = CSRC / "ua_namespace0.c"
+"""Ours by name, open62541's by content, and slow."""
+UNIT = CSRC / "ua_unit.c"
+"""Includes open62541's C and the other `ua_*.c`, which are parts of it."""
 
 
 CORE = Module("core", "bifrost._native._core", CSRC / "bifrost.h", core_sources)
@@ -102,8 +109,12 @@ def build(module: Module, tools: Toolchain, target: Path, *, release: bool) -> N
     vendored: list[Unit] = []
     if module is OPCUA:
         stack = amalgamation.prepare(vendor.obtain(say), say)
+        vendored = [
+            Unit(NAMESPACE0, (f"-I{CSRC}", *stack.source_flags)),
+            Unit(UNIT, (*ours, *stack.glue_flags)),
+            *stack.units,
+        ]
         ours += stack.header_flags
-        vendored = [*(Unit(path, (f"-I{CSRC}", *stack.source_flags)) for path in INCLUDING), *stack.units]
     own = [Unit(path, ours) for path in module.sources()]
     binding = Unit(generate(module), (*tools.python, *ours, "-w"))  # cffi's output is not held to our warnings
     objects = compile_units([*vendored, binding, *own], tools, say)

@@ -23,7 +23,7 @@ from setuptools.errors import CompileError
 from csrc.builder import BuildError, modules, toolchain
 from csrc.builder.modules import say
 
-RUNTIME = ["msgspec>=0.19"]
+RUNTIME = ["msgspec>=0.19", "paho-mqtt>=2.2,<3"]
 RUNTIME_NATIVE = ["cffi>=1.17"]
 MODULES = {module.name: module for module in (modules.CORE, modules.OPCUA)}
 

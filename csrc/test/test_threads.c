@@ -115,6 +115,20 @@ static void *slot_reader(void *argument)
     return NULL;
 }
 
+/* Changes of all tags, counted tag by tag; they are as many as the head says, however many are being written. */
+static uint64_t changes_counted(void)
+{
+    uint32_t tags[TAGS];
+    for (uint32_t tag = 0; tag < TAGS; tag++) {
+        tags[tag] = tag;
+    }
+    uint64_t head;
+    uint64_t changes;
+    CHECK(bf_ring_count(table, TAGS, tags, &head, &changes) == BF_OK);
+    CHECK(changes == head);
+    return changes;
+}
+
 static void *cursor(void *argument)
 {
     (void)argument;
@@ -124,6 +138,7 @@ static void *cursor(void *argument)
     uint64_t texts = 0;
     int64_t last[TAGS] = {0};
     while (atomic_load(&writers_left) > 0 || position != bf_ring_head(table)) {
+        (void)changes_counted();
         bf_change changes[16];
         uint64_t missed;
         size_t count = bf_ring_read(table, &position, changes, 16, &missed);
@@ -151,6 +166,7 @@ static void *cursor(void *argument)
         }
     }
     CHECK(seen + missed_sum == atomic_load(&reported));
+    CHECK(changes_counted() == seen + missed_sum);
     CHECK(seen > 0);
     printf("cursor: %llu seen, %llu missed, %llu texts\n", (unsigned long long)seen, (unsigned long long)missed_sum,
            (unsigned long long)texts);

@@ -1,0 +1,64 @@
+/* ua_hooks.c: functions of the library that are ours instead.
+ *
+ * The definitions in ua_unit.c are weak, so that these win when the module is linked, for the library's own calls too. They have to be in an object
+ * of their own: in the same one they would be defined twice. The types are opaque here; ua_unit.c declares the same functions in full. */
+#include <stdint.h>
+
+typedef struct UA_Server UA_Server;
+typedef struct UA_MonitoredItem UA_MonitoredItem;
+
+uint32_t bf_ua_sampling_begin(UA_Server *library, UA_MonitoredItem *item);
+void bf_ua_sampling_end(UA_Server *library, UA_MonitoredItem *item);
+void bf_ua_item_begin(UA_Server *library, UA_MonitoredItem *item);
+void bf_ua_item_end(UA_Server *library, UA_MonitoredItem *item);
+uint32_t bf_ua_event_add(UA_Server *library, UA_MonitoredItem *item, const void *event);
+void bf_ua_items_create(UA_Server *library, void *session, const void *request, void *response);
+void bf_ua_items_modify(UA_Server *library, void *session, const void *request, void *response);
+void bf_ua_write(UA_Server *library, void *session, const void *request, void *response);
+uint32_t bf_ua_response_send(UA_Server *library, void *session, void *channel, uint32_t request_id, void *response, const void *type);
+
+uint32_t UA_MonitoredItem_registerSampling(UA_Server *library, UA_MonitoredItem *item);
+void UA_MonitoredItem_unregisterSampling(UA_Server *library, UA_MonitoredItem *item);
+void UA_Server_registerMonitoredItem(UA_Server *library, UA_MonitoredItem *item);
+void UA_MonitoredItem_delete(UA_Server *library, UA_MonitoredItem *item);
+uint32_t UA_MonitoredItem_addEvent(UA_Server *library, UA_MonitoredItem *item, const void *event);
+void Service_CreateMonitoredItems(UA_Server *library, void *session, const void *request, void *response);
+void Service_ModifyMonitoredItems(UA_Server *library, void *session, const void *request, void *response);
+void Service_Write(UA_Server *library, void *session, const void *request, void *response);
+uint32_t sendResponse(UA_Server *library, void *session, void *channel, uint32_t request_id, void *response, const void *type);
+
+uint32_t UA_MonitoredItem_registerSampling(UA_Server *library, UA_MonitoredItem *item) {
+    return bf_ua_sampling_begin(library, item);
+}
+
+void UA_MonitoredItem_unregisterSampling(UA_Server *library, UA_MonitoredItem *item) {
+    bf_ua_sampling_end(library, item);
+}
+
+void UA_Server_registerMonitoredItem(UA_Server *library, UA_MonitoredItem *item) {
+    bf_ua_item_begin(library, item);
+}
+
+void UA_MonitoredItem_delete(UA_Server *library, UA_MonitoredItem *item) {
+    bf_ua_item_end(library, item);
+}
+
+uint32_t UA_MonitoredItem_addEvent(UA_Server *library, UA_MonitoredItem *item, const void *event) {
+    return bf_ua_event_add(library, item, event);
+}
+
+void Service_CreateMonitoredItems(UA_Server *library, void *session, const void *request, void *response) {
+    bf_ua_items_create(library, session, request, response);
+}
+
+void Service_ModifyMonitoredItems(UA_Server *library, void *session, const void *request, void *response) {
+    bf_ua_items_modify(library, session, request, response);
+}
+
+void Service_Write(UA_Server *library, void *session, const void *request, void *response) {
+    bf_ua_write(library, session, request, response);
+}
+
+uint32_t sendResponse(UA_Server *library, void *session, void *channel, uint32_t request_id, void *response, const void *type) {
+    return bf_ua_response_send(library, session, channel, request_id, response, type);
+}

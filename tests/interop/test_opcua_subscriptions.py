@@ -1,0 +1,232 @@
+"""Subscriptions that miss nothing, against a foreign client: every change once, in order, with its own time and status.
+
+Only the compiled stack promises this; the other one copies values several times a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.interop.opcua_bench import Follower, add_users, client, compiled_only, face, node, until
+
+from asyncua import ua  # isort: skip  # skipped by the line above where it is missing
+
+pytestmark = [pytest.mark.interop, compiled_only]
+
+OVERFLOW = 0x480  # InfoType DataValue, Overflow; OPC 10000-4, 7.39.1.
+TAG = "plant.types.float64"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("subscriptions")
+    add_users(directory)
+    with face(directory, "--stack", "open62541", "--extra", "200") as process:
+        yield process
+
+
+def run(scenario, patience_s=60):
+    asyncio.run(asyncio.wait_for(scenario, patience_s))
+
+
+async def follow(connected, follower, names, *, publishing_ms=100, queue=200, sampling_ms=0.0, deadband=None):
+    subscription = await connected.create_subscription(publishing_ms, follower)
+    nodes = [node(connected, name) for name in names]
+    if deadband is not None:
+        await subscription.deadband_monitor(nodes, deadband[1], deadband[0], queuesize=queue)
+    else:
+        await subscription.subscribe_data_change(nodes, queuesize=queue, sampling_interval=sampling_ms)
+    return subscription
+
+
+def test_change_every_millisecond_for_ten_seconds_arrives_once_in_order(server):
+    count = 10_000
+
+    async def work():
+        async with client(server.url) as connected:
+            follower = Follower()
+            await follow(connected, follower, [TAG])
+            values = follower.values.setdefault(TAG, [])
+            await until(lambda: len(values) == 1)  # what the item has to begin with
+            first_ns, _ = await asyncio.to_thread(server.obey, ramp=TAG, count=count, period_s=0.001)
+            await until(lambda: len(values) >= count + 1)
+            await asyncio.sleep(0.3)
+            got = values[1:]
+            assert [one.Value.Value for one in got] == [float(number + 1) for number in range(count)]
+            assert all(one.StatusCode is None or one.StatusCode.value == 0 for one in got)
+            start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=first_ns // 1_000)
+            for number, one in enumerate(got):
+                expected = start + timedelta(milliseconds=number)
+                assert abs(one.SourceTimestamp - expected) <= timedelta(microseconds=2), number
+
+    run(work())
+
+
+def test_short_queue_keeps_the_newest_and_sets_the_overflow_bit(server):
+    async def work():
+        async with client(server.url) as connected:
+            follower = Follower()
+            await follow(connected, follower, [TAG], publishing_ms=500, queue=5)
+            values = follower.values.setdefault(TAG, [])
+            await until(lambda: len(values) == 1)
+            await asyncio.to_thread(server.obey, ramp=TAG, count=20, period_s=0.001)
+            await until(lambda: bool(values) and values[-1].Value.Value == 20.0)
+            numbers = [one.Value.Value for one in values[1:]]
+            assert numbers[-5:] == [16.0, 17.0, 18.0, 19.0, 20.0]
+            flagged = [
+                one for one in values[1:] if one.StatusCode is not None and one.StatusCode.value & OVERFLOW == OVERFLOW
+            ]
+            assert flagged
+            assert len(numbers) < 20
+
+    run(work())
+
+
+def test_queue_of_one_has_the_newest_and_no_bit(server):
+    async def work():
+        async with client(server.url) as connected:
+            follower = Follower()
+            await follow(connected, follower, [TAG], publishing_ms=500, queue=1)
+            values = follower.values.setdefault(TAG, [])
+            await until(lambda: len(values) == 1)
+            await asyncio.to_thread(server.obey, ramp=TAG, count=20, period_s=0.001)
+            await until(lambda: values[-1].Value.Value == 20.0)
+            assert all(one.StatusCode is None or one.StatusCode.value == 0 for one in values)
+
+    run(work())
+
+
+def test_two_clients_with_different_intervals_both_get_every_change(server):
+    async def work():
+        async with client(server.url) as one, client(server.url, "reader") as other:
+            followers = [Follower(), Follower()]
+            await follow(one, followers[0], [TAG], publishing_ms=20)
+            await follow(other, followers[1], [TAG], publishing_ms=300, queue=1_000)
+            lists = [follower.values.setdefault(TAG, []) for follower in followers]
+            await until(lambda: all(len(values) == 1 for values in lists))
+            await asyncio.to_thread(server.obey, ramp=TAG, count=500, period_s=0.001)
+            await until(lambda: all(len(values) >= 501 for values in lists))
+            for values in lists:
+                assert [value.Value.Value for value in values[1:]] == [float(number + 1) for number in range(500)]
+
+    run(work())
+
+
+def test_item_made_in_a_burst_never_sees_time_go_backward(server):
+    async def work():
+        async with client(server.url) as connected:
+            server.put(TAG, 500.0)
+            server.begin(ramp=TAG, count=1_500, period_s=0.001)
+            followers = []
+            for _ in range(10):
+                follower = Follower()
+                followers.append(follower)
+                await follow(connected, follower, [TAG], publishing_ms=50, queue=200)
+                await asyncio.sleep(0.05)
+            await asyncio.to_thread(server.finish)
+            for follower in followers:
+                values = follower.values.setdefault(TAG, [])
+                await until(lambda values=values: bool(values) and values[-1].Value.Value == 1_500.0)
+                numbers = [value.Value.Value for value in values]
+                steps = [(earlier, later) for earlier, later in itertools.pairwise(numbers) if later != earlier + 1]
+                assert steps in ([], [(500.0, 1.0)])  # what it had before the burst
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("deadband", "expected"),
+    [
+        ((ua.DeadbandType.Absolute, 4.5), [5.0, 10.0, 15.0, 20.0]),
+        ((ua.DeadbandType.Percent, 3.0), [5.0, 10.0, 15.0, 20.0]),
+    ],
+    ids=["absolute", "percent"],
+)
+def test_deadband_of_the_client_filters(server, deadband, expected):
+    """Absolute, and in percent of the tag's EURange, which is 0 to 150."""
+
+    async def work():
+        async with client(server.url) as connected:
+            server.put("plant.level", 0.0)
+            follower = Follower()
+            await follow(connected, follower, ["plant.level"], publishing_ms=50, deadband=deadband)
+            values = follower.values.setdefault("plant.level", [])
+            await until(lambda: len(values) == 1 and values[0].Value.Value == 0.0)
+            await asyncio.to_thread(server.obey, ramp="plant.level", count=20, period_s=0.002)
+            await until(lambda: values[-1].Value.Value == 20.0)
+            assert [value.Value.Value for value in values[1:]] == expected
+
+    run(work())
+
+
+def test_texts_and_arrays_are_pushed_like_numbers(server):
+    async def work():
+        async with client(server.url) as connected:
+            follower = Follower()
+            names = ["plant.types.stringx32", "plant.types.int16x4", "plant.types.boolx4"]
+            await follow(connected, follower, names, publishing_ms=50)
+            for name in names:
+                follower.values.setdefault(name, [])
+            await until(lambda: all(follower.values[name] for name in names))
+            rows = {
+                names[0]: [f"text {number}" for number in range(20)],
+                names[1]: [[number, -number, 0, 1] for number in range(20)],
+                names[2]: [[number % 2 == 0, True, False, True] for number in range(20)],
+            }
+            for number in range(20):
+                server.obey(put={name: [rows[name][number], 0, 0] for name in names})
+            for name in names:
+                await until(lambda name=name: len(follower.values[name]) >= 21)
+                assert [value.Value.Value for value in follower.values[name][1:]] == rows[name]
+
+    run(work())
+
+
+def test_quality_alone_is_a_change(server):
+    async def work():
+        async with client(server.url) as connected:
+            server.put(TAG, 5.0)
+            follower = Follower()
+            await follow(connected, follower, [TAG], publishing_ms=20)
+            values = follower.values.setdefault(TAG, [])
+            await until(lambda: bool(values) and values[-1].Value.Value == 5.0)
+            for status in (0x408F0000, 0x80310000, 0x408F0000):
+                server.put(TAG, 5.0, status)
+                await until(lambda status=status: values[-1].StatusCode.value == status)
+            server.put(TAG, 5.0)
+            await until(lambda: values[-1].StatusCode is None or values[-1].StatusCode.value == 0)
+
+    run(work())
+
+
+def test_many_items_all_get_their_first_value(server):
+    names = [f"plant.many.n{index}" for index in range(200)]
+    server.obey(put={name: [float(index), 0, 0] for index, name in enumerate(names)})
+
+    async def work():
+        async with client(server.url) as connected:
+            follower = Follower()
+            await follow(connected, follower, names, publishing_ms=50, queue=10)
+            await until(lambda: len(follower.values) == 200)
+            for index, name in enumerate(names):
+                assert follower.values[name][-1].Value.Value == float(index)
+
+    run(work())
+
+
+def test_slower_sampling_on_request_gets_fewer_values(server):
+    async def work():
+        async with client(server.url) as connected:
+            follower = Follower()
+            await follow(connected, follower, [TAG], publishing_ms=50, queue=100, sampling_ms=500.0)
+            values = follower.values.setdefault(TAG, [])
+            await until(lambda: bool(values))
+            await asyncio.to_thread(server.obey, ramp=TAG, count=2_000, period_s=0.001)
+            await until(lambda: values[-1].Value.Value == 2_000.0)
+            assert len(values) < 12
+
+    run(work())
