@@ -1,4 +1,4 @@
-/* crc.c: CRC-16/MODBUS, eight bytes a step.
+/* crc.c: CRC-16/MODBUS and CRC-32, eight bytes a step.
  *
  * The idea: the CRC is linear, so what a byte does to it does not depend on the other bytes. TABLE[k][b] is what byte b does when k bytes follow
  * it; eight bytes are eight look-ups and an exclusive or. Entry b itself is the sum of the entries of b's bits, so eight numbers make a table.
@@ -48,4 +48,33 @@ uint16_t bf_crc16(const uint8_t *data, size_t length)
     }
     assert(crc <= 0xFFFF);
     return (uint16_t)crc;
+}
+
+/* The same for CRC-32. */
+static const uint32_t TABLE_32[8][256] = {
+    {ENTRIES(0x77073096, 0xEE0E612C, 0x076DC419, 0x0EDB8832, 0x1DB71064, 0x3B6E20C8, 0x76DC4190, 0xEDB88320)},
+    {ENTRIES(0x191B3141, 0x32366282, 0x646CC504, 0xC8D98A08, 0x4AC21251, 0x958424A2, 0xF0794F05, 0x3B83984B)},
+    {ENTRIES(0x01C26A37, 0x0384D46E, 0x0709A8DC, 0x0E1351B8, 0x1C26A370, 0x384D46E0, 0x709A8DC0, 0xE1351B80)},
+    {ENTRIES(0xB8BC6765, 0xAA09C88B, 0x8F629757, 0xC5B428EF, 0x5019579F, 0xA032AF3E, 0x9B14583D, 0xED59B63B)},
+    {ENTRIES(0x3D6029B0, 0x7AC05360, 0xF580A6C0, 0x30704BC1, 0x60E09782, 0xC1C12F04, 0x58F35849, 0xB1E6B092)},
+    {ENTRIES(0xCB5CD3A5, 0x4DC8A10B, 0x9B914216, 0xEC53826D, 0x03D6029B, 0x07AC0536, 0x0F580A6C, 0x1EB014D8)},
+    {ENTRIES(0xA6770BB4, 0x979F1129, 0xF44F2413, 0x33EF4E67, 0x67DE9CCE, 0xCFBD399C, 0x440B7579, 0x8816EAF2)},
+    {ENTRIES(0xCCAA009E, 0x4225077D, 0x844A0EFA, 0xD3E51BB5, 0x7CBB312B, 0xF9766256, 0x299DC2ED, 0x533B85DA)},
+};
+
+uint32_t bf_crc32(uint32_t crc, const uint8_t *data, size_t length)
+{
+    assert(data != NULL || length == 0);
+    crc = ~crc; /* ISO 3309, 8.1.1.6.2: start and end are inverted */
+    while (length >= 8) {
+        crc ^= (uint32_t)data[0] | (uint32_t)data[1] << 8 | (uint32_t)data[2] << 16 | (uint32_t)data[3] << 24;
+        crc = TABLE_32[7][crc & 0xFF] ^ TABLE_32[6][crc >> 8 & 0xFF] ^ TABLE_32[5][crc >> 16 & 0xFF] ^ TABLE_32[4][crc >> 24] ^
+              TABLE_32[3][data[4]] ^ TABLE_32[2][data[5]] ^ TABLE_32[1][data[6]] ^ TABLE_32[0][data[7]];
+        data += 8;
+        length -= 8;
+    }
+    for (size_t i = 0; i < length; i++) {
+        crc = crc >> 8 ^ TABLE_32[0][(crc ^ data[i]) & 0xFF];
+    }
+    return ~crc;
 }

@@ -11,6 +11,7 @@ from array import array
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from bifrost._native import records
+from bifrost._native._c_journal import journal_bytes, open_journal
 from bifrost._native._c_scan import Scan, Shell
 from bifrost._native._c_table import Table, as_decodes
 from bifrost._native._core import ffi, lib
@@ -19,6 +20,21 @@ from bifrost._native.records import ScanLimits, ShellLimits, TableLimits
 if TYPE_CHECKING:
     from bifrost._native import contract
     from bifrost._native.contract import AnswerDecoder, Readable, Writable
+
+__all__ = [
+    "BACKEND",
+    "crc16",
+    "gather",
+    "journal_bytes",
+    "make_scan",
+    "make_shell",
+    "make_table",
+    "modbus_answer_decoder",
+    "open_journal",
+    "scan_bytes",
+    "shell_bytes",
+    "table_bytes",
+]
 
 BACKEND = "c"
 

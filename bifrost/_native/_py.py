@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from bifrost._native import records as r
 from bifrost._native._py_decode import TYPE_BYTES, gather, reorder, unpack_bits
+from bifrost._native._py_journal import journal_bytes, open_journal
 from bifrost._native._py_table import Table, table_bytes
 
 if TYPE_CHECKING:
@@ -22,10 +23,12 @@ __all__ = [
     "BACKEND",
     "crc16",
     "gather",
+    "journal_bytes",
     "make_scan",
     "make_shell",
     "make_table",
     "modbus_answer_decoder",
+    "open_journal",
     "scan_bytes",
     "shell_bytes",
     "table_bytes",

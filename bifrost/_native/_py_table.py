@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bifrost._native.records import TableLimits
 
 _WORD_BYTES: Final = 8
-_ROW_BYTES: Final = 32 + 37  # a slot; and last reported value and time, deadband, interval, cell size and kind
+_ROW_BYTES: Final = 32 + 45  # a slot; and last reported value and time, reports, deadband, interval, cell size and kind
 _BAD: Final = 0x8000_0000  # OPC UA Part 4, 7.39.1: 00 good, 01 uncertain, 10 bad
 _SEVERITY: Final = 0xC000_0000
 _SIGN: Final = 1 << 63
@@ -87,6 +87,7 @@ class Table:
         self._max_intervals = array("q", bytes(8 * count))
         self._reported_values = array("Q", bytes(8 * count))
         self._reported_ns = array("q", bytes(8 * count))
+        self._reports = array("Q", bytes(8 * count))
         self._cell_sizes = array("I", bytes(4 * count))
         self._cells: dict[int, bytes] = {}
         self._cells_left = _words_bytes(limits.cell_bytes)
@@ -134,6 +135,17 @@ class Table:
             self._cell_bytes_max = max(self._cell_bytes_max, size)
         return r.OK
 
+    def retune(self, tags: array[int], deadbands: array[float], max_intervals: array[int]) -> int:
+        """See `contract.Table.retune`."""
+        if not len(tags) == len(deadbands) == len(max_intervals) or not all(map(self._kind, tags)):
+            return r.E_ARGUMENT
+        if not all(deadband >= 0 for deadband in deadbands) or any(interval < 0 for interval in max_intervals):
+            return r.E_ARGUMENT
+        for tag, deadband, interval in zip(tags, deadbands, max_intervals, strict=True):
+            self._deadbands[tag] = deadband
+            self._max_intervals[tag] = interval
+        return r.OK
+
     def _kind(self, tag: int) -> int:
         """`KIND_…` of a row; 0 when it is not defined."""
         return self._kinds[tag] if tag < self._tags_count else 0
@@ -175,6 +187,7 @@ class Table:
             value,
             _when(server_time, source_time, flags),
         )
+        self._reports[tag] += 1
         self._head += 1
 
     def _append_body(self, data: bytes) -> int:
@@ -325,6 +338,12 @@ class Table:
     def ring_head(self) -> int:
         """See `contract.Table.ring_head`."""
         return self._head
+
+    def ring_count(self, tags: array[int]) -> tuple[int, int, int]:
+        """See `contract.Table.ring_count`."""
+        if any(tag >= self._tags_count for tag in tags):
+            return r.E_ARGUMENT, 0, 0
+        return r.OK, self._head, sum(map(self._reports.__getitem__, tags))
 
     def ring_read(self, position: int, count: int) -> tuple[int, int, bytes]:
         """See `contract.Table.ring_read`."""

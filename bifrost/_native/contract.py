@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from bifrost._native.journal_records import JournalLimits, JournalRecord, JournalReport
 from bifrost._native.records import Action, Counters, Event, ScanLimits, ShellLimits, TableLimits
 
 Readable = bytes | bytearray | memoryview
@@ -32,6 +33,10 @@ class Table(Protocol):
         cell_sizes: array[int],
     ) -> int:
         """Defines `len(kinds)` rows from `first` on: arrays of `d`, `q` (ns) and `I` (bytes), of one length."""
+        ...
+
+    def retune(self, tags: array[int], deadbands: array[float], max_intervals: array[int]) -> int:
+        """Gives defined rows (`I`) another deadband (`d`) and longest interval (`q`, ns), also while they are written."""
         ...
 
     def put(
@@ -73,6 +78,10 @@ class Table(Protocol):
 
     def ring_head(self) -> int:
         """Position after the newest change."""
+        ...
+
+    def ring_count(self, tags: array[int]) -> tuple[int, int, int]:
+        """Status, the ring's head, and how many of all changes before it are of `tags` (`I`), each named once."""
         ...
 
     def ring_read(self, position: int, count: int) -> tuple[int, int, bytes]:
@@ -128,6 +137,131 @@ class Shell(Protocol):
         ...
 
 
+class JournalIO(Protocol):
+    """The files of one directory, as a journal uses them; tests record the calls and let them fail.
+
+    A call gives 0 or more, or the negative errno. None means the system's own calls.
+    """
+
+    def list(self) -> list[str]:
+        """Names in the directory. Raises OSError."""
+        ...
+
+    def open(self, name: str, create: bool) -> int:
+        """Descriptor of a file for reading and writing; `create`: it must not exist yet."""
+        ...
+
+    def close(self, fd: int) -> int:
+        """Closes `fd`, whatever comes back."""
+        ...
+
+    def allocate(self, fd: int, size: int) -> int:
+        """Makes the file `size` bytes long, with room on the disk for all of them. -EOPNOTSUPP does no harm."""
+        ...
+
+    def read(self, fd: int, offset: int, size: int) -> bytes | int:
+        """Bytes from `offset` on, fewer at the end of the file only; or the negative errno."""
+        ...
+
+    def write(self, fd: int, offset: int, data: bytes) -> int:
+        """Bytes written from `offset` on: at least 1, perhaps fewer than given."""
+        ...
+
+    def sync(self, fd: int) -> int:
+        """Makes data and size of the file durable (fdatasync)."""
+        ...
+
+    def unlink(self, name: str) -> int:
+        """Deletes a file."""
+        ...
+
+    def rename(self, name: str, new_name: str) -> int:
+        """Renames a file over what may have the new name."""
+        ...
+
+    def sync_directory(self) -> int:
+        """Makes created, deleted and renamed names durable."""
+        ...
+
+
+class Journal(Protocol):
+    """The journal of one uplink: an append-only log in segment files, and the cursor of its one destination.
+
+    Two sides. `stream`, `append`, `acknowledge` and `begin` work on memory alone and are called on one thread.
+    `commit`, `read` and `close` use the disk, wait for it, and may be called on another thread, one at a time. `append`
+    and `acknowledge` may be called while one of those runs; `stream`, `begin` and `report` may not.
+
+    Records have sequence numbers from 1 on, without gaps. A record is `appended` (memory), then `written` (survives a
+    kill), then `durable` (survives a power cut), then done with: acknowledged, or dropped for a reason. Segments whose
+    records are all done with are deleted, after the cursor that says so is durable.
+    """
+
+    def stream(self, name: bytes) -> int:
+        """Number (0 to 63) of the stream `name` (1 to 64 bytes of UTF-8), the same for the life of the store.
+
+        E_FULL: the store has 64 streams. E_ARGUMENT: the name is empty or too long.
+        """
+        ...
+
+    def append(self, stream: int, lane: int, samples: int, first_ns: int, last_ns: int, payload: Readable) -> int:
+        """Adds one record to the batch in memory and gives its sequence number.
+
+        `samples` is 1 to 65,535. E_FULL: the batch has no room before the next `begin`. E_ARGUMENT: the payload is
+        longer than `record_bytes_max`, or the stream is not known.
+        """
+        ...
+
+    def acknowledge(self, sequences: array[int], counts: array[int], samples: array[int], reason: int) -> int:
+        """Says what is done with and why: arrays of `Q`, `I` and `I`, one entry for each record that `read` gave.
+
+        In any order, and twice does no harm; what was dropped meanwhile is ignored. E_FULL: nothing was taken; call
+        again after a commit.
+        """
+        ...
+
+    def begin(self, counters: bytes, now_ns: int, expire_before_ns: int) -> int:
+        """Hands what is in memory over to the next `commit`. OK, or PARTIAL when there is nothing to commit.
+
+        While records of a failed commit still wait, the batch stays and they are tried again.
+
+        Args:
+            counters: Up to 256 bytes that come back after a restart, in `JournalReport.counters`. They go with the
+                commit, not with the records: what waits in memory may be in them or not.
+            now_ns: UTC nanoseconds for new segments; 0 while the clock is not trusted: they never expire then.
+            expire_before_ns: Segments filled before this time are dropped with `DONE_WITH_AGE`; 0: none.
+        """
+        ...
+
+    def commit(self, flags: int) -> int:
+        """Writes what `begin` handed over, then makes it durable (COMMIT_SYNC). Moves the cursor and deletes segments.
+
+        E_SYSTEM: a system call failed, `report().errno` says why. E_FULL: the disk cap is reached and dropping is not
+        allowed. Both times nothing is lost and the next `begin` and `commit` try again.
+        """
+        ...
+
+    def read(self, sequence: int, through: int, count: int) -> tuple[int, list[JournalRecord]]:
+        """Status and up to `count` records from `sequence` on, up to `through` (inclusive) and to what is written.
+
+        Records that a commit knows to be done with are skipped. Gives as many as fit into `batch_bytes`, one at least,
+        and 1024 at most. A stretch that can't be read is told whole, also where it ends after `through`.
+        Sequential reads go on where the last one ended. E_SYSTEM: what could be read before the failure is given.
+        """
+        ...
+
+    def streams(self) -> list[bytes]:
+        """Names of all streams of the store, by number."""
+        ...
+
+    def report(self) -> JournalReport:
+        """Where the journal stands."""
+        ...
+
+    def close(self) -> int:
+        """Commits nothing; makes the cursor durable with the mark of a clean end, and closes every file. Safe twice."""
+        ...
+
+
 class Backend(Protocol):
     """A backend module."""
 
@@ -178,4 +312,22 @@ class Backend(Protocol):
 
     def make_shell(self, limits: ShellLimits, scan_limits: ScanLimits, scan: Scan) -> Shell | None:
         """A new shell for `scan`; None where this backend has none (the asyncio shell of `plc.scan` serves instead)."""
+        ...
+
+    def journal_bytes(self, limits: JournalLimits) -> int:
+        """Memory of a journal, in bytes; 0 when the limits are impossible."""
+        ...
+
+    def open_journal(
+        self, directory: str, limits: JournalLimits, store_id: bytes, now_ns: int, io: JournalIO | None = None
+    ) -> Journal:
+        """Opens the journal in `directory`, which exists, or starts one with the identity `store_id` (16 random bytes).
+
+        Whatever lies there, this succeeds: what is damaged is counted, set aside or deleted, and `report().alarms`
+        tells. Reads the last segment only, with bounded memory. Waits for the disk.
+
+        Raises:
+            ValueError: The limits are impossible.
+            OSError: The disk gives nothing at all just now; nothing was changed, and a later try may succeed.
+        """
         ...

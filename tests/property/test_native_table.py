@@ -86,8 +86,12 @@ scatters = st.tuples(
     TIMES,
     FLAGS,
 )
+retunes = st.tuples(
+    st.just("retune"),
+    st.lists(st.tuples(SCALARS | TAGS, DEADBANDS | st.sampled_from([-1.0, float("nan")]), INTERVALS), max_size=3),
+)
 ring_reads = st.tuples(st.just("ring_read"), st.integers(0, 60), st.integers(0, 20))
-STEPS = st.lists(st.one_of(puts, put_bytes, marks, scatters, ring_reads), max_size=40)
+STEPS = st.lists(st.one_of(puts, put_bytes, marks, scatters, retunes, ring_reads), max_size=40)
 
 
 def apply(table: Any, step: tuple[Any, ...]) -> Any:
@@ -96,6 +100,9 @@ def apply(table: Any, step: tuple[Any, ...]) -> Any:
         batch, *rest = arguments
         columns = (array(code, (row[at] for row in batch)) for at, code in enumerate("IQI"))
         return table.put(*columns, *rest)
+    if name == "retune":
+        columns = (array(code, (row[at] for row in arguments[0])) for at, code in enumerate("Idq"))
+        return table.retune(*columns)
     if name == "mark":
         return table.mark(array("I", arguments[0]), *arguments[1:])
     if name == "scatter":
@@ -110,7 +117,9 @@ def state(table: Any) -> tuple[Any, ...]:
     position, missed, changes = table.ring_read(0, LIMITS.ring_changes_count * 2)
     bodies = [table.ring_bytes(changes[at : at + r.CHANGE.size]) for at in range(0, len(changes), r.CHANGE.size)]
     cells = [table.read_bytes(tag) for tag in (0, 5, 6, 7, 8)]
-    return head, position, missed, changes, bodies, cells, table.read(array("I", range(8))), table.read(array("I", [8]))
+    slots = table.read(array("I", range(8))), table.read(array("I", [8]))
+    counts = [table.ring_count(array("I", tags)) for tags in ([], *([tag] for tag in range(9)), [1, 5])]
+    return head, position, missed, changes, bodies, cells, slots, counts
 
 
 def make(core: ModuleType, deadbands: list[float], intervals: list[int]) -> Any:
@@ -127,6 +136,26 @@ def test_any_sequence_of_calls_gives_the_same_table_and_ring(cores, deadbands, i
     for step in steps:
         assert apply(c, step) == apply(py, step), step
     assert state(c) == state(py)
+
+
+@given(STEPS, st.sets(st.integers(0, 7)), st.integers(1, 5))
+def test_lapped_reader_knows_how_many_changes_of_its_own_tags_it_missed(cores, steps, mine, chunk):
+    for core in cores:
+        table = make(core, [0.0] * 7, [0] * 7)
+        position = seen = 0
+        written: list[int] = []
+        for step in steps:
+            before = table.ring_head()
+            apply(table, step)
+            after = table.ring_head()
+            if after - before <= LIMITS.ring_changes_count:
+                written += [fields[0] for fields in r.CHANGE.iter_unpack(table.ring_read(before, after - before)[2])]
+            position, _, changes = table.ring_read(position, chunk)
+            seen += sum(fields[0] in mine for fields in r.CHANGE.iter_unpack(changes))
+        status, head, count = table.ring_count(array("I", sorted(mine)))
+        assert (status, head) == (r.OK, table.ring_head())
+        assert count == sum(tag in mine for tag in written)
+        assert count - seen >= 0
 
 
 @given(STEPS, st.integers(1, 5))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bifrost._native import journal_records as j
 from bifrost._native import records as r
 
 TEXT = (Path(__file__).parents[3] / "csrc" / "bifrost.h").read_text()
@@ -38,6 +39,7 @@ NAMED = {
     "bf_scan_limits": r.ScanLimits,
     "bf_shell_limits": r.ShellLimits,
     "bf_counters": r.Counters,
+    "bf_journal_limits": j.JournalLimits,
 }
 
 
@@ -47,7 +49,8 @@ def header_constants() -> dict[str, int]:
 
 
 def test_every_constant_of_the_header_is_in_records_and_the_other_way_round():
-    ours = {name: value for name, value in vars(r).items() if name.isupper() and type(value) is int}
+    both = {**vars(r), **vars(j)}
+    ours = {name: value for name, value in both.items() if name.isupper() and type(value) is int}
     theirs = header_constants()
     assert len(theirs) > 80
     assert {name: value for name, value in ours.items() if name not in PYTHON_ONLY} == {

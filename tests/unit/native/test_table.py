@@ -283,6 +283,29 @@ def test_change_of_status_is_reported_with_the_newest_value_and_moves_the_deadba
     assert put(table, FLOAT, 2.6) == 0
 
 
+def test_retuned_row_compares_with_its_new_deadband_and_interval(backend):
+    table = make(backend, deadband=1.0)
+    put(table, FLOAT, 0.0, now_ns=0)
+    assert put(table, FLOAT, 0.8, now_ns=1) == 0
+    rows, deadbands, intervals = array("I", [FLOAT]), array("d", [0.5]), array("q", [100])
+    assert table.retune(rows, deadbands, intervals) == r.OK
+    assert put(table, FLOAT, 0.8, now_ns=2) == 1  # what was held back is further away than the new one
+    assert put(table, FLOAT, 0.9, now_ns=101) == 0
+    assert put(table, FLOAT, 0.9, now_ns=102) == 1
+
+
+@pytest.mark.parametrize(
+    ("tag", "deadband", "interval"), [(FLOAT, -1.0, 0), (FLOAT, math.nan, 0), (FLOAT, 0.0, -1), (4_000, 0.0, 0)]
+)
+def test_impossible_retuning_changes_nothing(backend, tag, deadband, interval):
+    table = make(backend, deadband=1.0)
+    put(table, FLOAT, 0.0)
+    rows = array("I", [FLOAT, tag])
+    assert table.retune(rows, array("d", [0.0, deadband]), array("q", [0, interval])) == r.E_ARGUMENT
+    assert table.retune(rows, array("d", [0.0]), array("q", [0, 0])) == r.E_ARGUMENT
+    assert put(table, FLOAT, 0.8) == 0
+
+
 def test_longest_interval_repeats_a_value_that_does_not_change(backend):
     table = make(backend, deadband=10.0, max_interval=100)
     assert put(table, INT, 1, now_ns=1000) == 1
