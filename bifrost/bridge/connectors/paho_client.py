@@ -1,0 +1,164 @@
+"""paho-mqtt with its four habits that do not fit a gateway taken away; the only file that knows its inside.
+
+* It makes its socket itself, and blocks meanwhile: here it gets one that is connected.
+* It tells nobody why a socket failed: here `wire_error` keeps it, and `bytes_count` shows that bytes move.
+* It answers a refused PUBREC with PUBREL and loses the reason (MQTT 5.0, 4.3.3): here the message ends refused.
+* It keeps messages for later: here it never gets one that cannot leave at once.
+
+`tests/unit/bridge/test_paho_client.py` holds each of them against the installed version.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+from typing import TYPE_CHECKING, Final
+
+from paho.mqtt.client import Client, _WebsocketWrapper
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from bifrost.bridge.connectors.mqtt_settings import MqttSettings
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import SocketLike
+
+__all__ = ["PahoClient", "new_properties", "upgrade"]
+
+_REFUSED: Final = 0x80  # MQTT 5.0, 2.4: reason codes from here on are failures.
+_PUBREC_FIXED: Final = struct.Struct("!H")  # Packet identifier; a reason code may follow. MQTT 5.0, 3.5.2.
+
+
+class PahoClient(Client):
+    """One MQTT session. Its callbacks are called in `loop_read`, `loop_write` and `loop_misc` only.
+
+    Args:
+        settings: Of the connection.
+        keeps_session: Whether the broker is to keep the session when the connection is lost.
+
+    Attributes:
+        wire_error: Why the socket failed, after it did.
+        bytes_count: Bytes sent so far.
+    """
+
+    def __init__(self, settings: MqttSettings, *, keeps_session: bool) -> None:
+        super().__init__(
+            CallbackAPIVersion.VERSION2,
+            client_id=settings.client_id,
+            clean_session=None if settings.is_version_5 else not keeps_session,
+            protocol=MQTTProtocolVersion.MQTTv5 if settings.is_version_5 else MQTTProtocolVersion.MQTTv311,
+            reconnect_on_failure=False,  # It would reconnect inside `loop_read`, and block there.
+        )
+        self.max_inflight_messages = 0  # No limit, hence no queue: the window is ours.
+        self.on_socket_register_write = _ignore  # Without it, `publish` writes before it says its packet identifier.
+        if settings.status_topic:
+            self.will_set(settings.status_topic, settings.status(is_online=False), min(1, settings.qos), retain=True)
+        self.wire_error: OSError | None = None
+        self.bytes_count = 0
+        self._settings = settings
+        self._expiry_s = settings.session_expiry_s if keeps_session else 0
+        self._wire: SocketLike | None = None
+
+    def begin(self, wire: SocketLike, *, clean_start: bool, password: str | None) -> None:
+        """Begins MQTT on a connected socket: CONNECT is ready to be written. From now on the socket is the client's.
+
+        Args:
+            wire: Connected.
+            clean_start: For MQTT 5: whether a session that is there is to be forgotten.
+            password: None: none.
+        """
+        settings = self._settings
+        self.wire_error = None
+        self._wire = wire
+        self.username_pw_set(settings.user or None, password)
+        if settings.is_version_5:
+            properties = new_properties(PacketTypes.CONNECT)
+            properties.SessionExpiryInterval = self._expiry_s
+            self.connect_async(
+                settings.host, settings.port, settings.keep_alive_s, clean_start=clean_start, properties=properties
+            )
+        else:
+            self.connect_async(settings.host, settings.port, settings.keep_alive_s)
+        self.reconnect()
+
+    def drop(self) -> None:
+        """Closes the socket at once, without a word to the broker."""
+        self._sock_close()
+
+    def has_unread(self) -> bool:
+        """Whether TLS holds bytes that the socket does not announce any more."""
+        pending = getattr(self.socket(), "pending", None)
+        return pending is not None and pending() > 0
+
+    def _create_socket(self) -> SocketLike:
+        wire, self._wire = self._wire, None
+        assert wire is not None
+        return wire
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        try:
+            return super()._sock_recv(bufsize)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            self.wire_error = error
+            raise
+
+    def _sock_send(self, buf: bytes | bytearray) -> int:
+        try:
+            sent = super()._sock_send(buf)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            self.wire_error = self._last_word() or error
+            raise
+        self.bytes_count += sent
+        return sent
+
+    def _last_word(self) -> OSError | None:
+        """Why a TLS peer refuses what is written: its alert waits to be read."""
+        if isinstance(self._sock, ssl.SSLSocket):
+            try:
+                self._sock.recv(1)
+            except ssl.SSLWantReadError:
+                return None
+            except OSError as error:
+                return error
+        return None
+
+    def _handle_pubrec(self) -> MQTTErrorCode:
+        packet = bytes(self._in_packet["packet"])
+        if self._settings.is_version_5 and len(packet) > _PUBREC_FIXED.size:
+            (packet_id,) = _PUBREC_FIXED.unpack_from(packet)
+            reason = packet[_PUBREC_FIXED.size]
+            if reason >= _REFUSED and packet_id in self._out_messages:
+                code = ReasonCode(PacketTypes.PUBREC, identifier=reason)
+                return self._do_on_publish(packet_id, code, new_properties(PacketTypes.PUBREC))
+        return super()._handle_pubrec()
+
+
+def new_properties(packet_type: int) -> Properties:
+    """Properties of an MQTT 5 packet, none set."""
+    return Properties(packet_type)  # type: ignore[no-untyped-call]  # paho leaves it without annotations.
+
+
+def upgrade(connection: socket.socket, host: str, port: int, path: str, is_secure: bool) -> SocketLike:
+    """A WebSocket on a connected socket; blocks, as long as the socket's time-out allows each read.
+
+    Raises:
+        OSError: The server is no WebSocket server, or not one for MQTT; the socket is closed.
+    """
+    try:
+        return _WebsocketWrapper(
+            socket=connection, host=host, port=port, is_ssl=is_secure, path=path, extra_headers=None
+        )
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _ignore(_client: Client, _userdata: object, _socket: SocketLike) -> None:
+    """`PahoLoop` asks `want_write` by itself."""

@@ -1,0 +1,43 @@
+"""From samples to messages: one encoder a payload, and the topics that messages go to.
+
+An encoder is pure: it knows names and values, but no connection, no clock and no disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from bifrost.bridge.transformers.json import JsonEncoder
+from bifrost.bridge.transformers.samples import Encoder, Origin, Samples
+from bifrost.bridge.transformers.topics import TopicTemplate
+from bifrost.bridge.transformers.uns import UnsEncoder
+from bifrost.core.config_rules import nearest
+from bifrost.core.config_sections import UplinkConfig
+from bifrost.core.errors import ConfigError
+
+__all__ = ["Encoder", "JsonEncoder", "Origin", "Samples", "TopicTemplate", "UnsEncoder", "make_encoder"]
+
+_ENCODERS: Final[Mapping[str, Callable[[Origin, str, int], Encoder]]] = {"json": JsonEncoder, "uns": UnsEncoder}
+
+
+def make_encoder(uplink: UplinkConfig, gateway: str, store: str) -> Encoder:
+    """The encoder that an uplink asks for.
+
+    Args:
+        uplink: Its section of the configuration.
+        gateway: Name of the gateway.
+        store: Id of the journal; with stream and sequence it identifies a record.
+
+    Raises:
+        ConfigError: This version has no such payload, or the topic cannot be one.
+    """
+    origin = Origin(gateway, uplink.name, store)
+    encoder = _ENCODERS.get(uplink.payload)
+    if encoder is None:
+        message = f"this version has no payload {uplink.payload!r}{nearest(uplink.payload, _ENCODERS)}"
+        raise ConfigError(message, key=f"uplink.{uplink.name}.payload")
+    try:
+        return encoder(origin, uplink.topic, uplink.batch_bytes_max)
+    except ValueError as error:
+        raise ConfigError(str(error), key=f"uplink.{uplink.name}.topic") from error
