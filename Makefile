@@ -10,14 +10,15 @@ FAST_TESTS := $(wildcard tests/unit tests/property tests/cases tests/frames test
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check test bench wheels clean lint sanitize fuzz core native prerequisites
+.PHONY: help setup run check test bench wheels clean lint sanitize fuzz native prerequisites
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/dev.stamp native ## virtual environment, tools and both C modules, in place
 
-run: $(VENV)/run.stamp core ## a simulated plant and the gateway, live in this terminal
+run: $(VENV)/run.stamp ## a simulated plant and the gateway, live in this terminal
+	@$(BIN)/python build_ffi.py
 	$(BIN)/python -m bifrost demo
 
 check: $(VENV)/dev.stamp native lint ## before every commit: format, lint, types, import rules, C warnings, fast tests
@@ -52,9 +53,6 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/lint-imports
 	$(BIN)/python -m csrc.builder.checks warnings
 
-core: $(VENV)/run.stamp
-	@$(BIN)/python build_ffi.py --only core
-
 # Succeeds without the OPC UA module where its sources can't be had, after saying why.
 native: $(VENV)/dev.stamp
 	@$(BIN)/python build_ffi.py
@@ -74,12 +72,12 @@ $(VENV)/run.stamp: pyproject.toml | $(BIN)/python
 	@echo "setting up: Bifrost and what it needs at run time, in $(VENV)"
 	BIFROST_NO_NATIVE=1 $(PIP) --editable .
 	$(PIP) 'cffi>=1.17' 'setuptools>=77'
+	@command -v cmake >/dev/null || $(PIP) cmake
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml $(VENV)/run.stamp
 	@echo "setting up: tools of development, in $(VENV)"
 	BIFROST_NO_NATIVE=1 $(PIP) --editable '.[dev]'
-	@command -v cmake >/dev/null || $(PIP) cmake
 	@touch $@
 
 $(VENV)/cross.stamp: pyproject.toml $(VENV)/dev.stamp

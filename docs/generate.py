@@ -44,9 +44,12 @@ from bifrost.core.limits import Limits, limit_infos
 from bifrost.core.quantity import format_duration, format_size
 from bifrost.core.status import StatusCode, is_bad, is_good
 from bifrost.core.tag import DataPoint, Tag
+from bifrost.gateway.diagnostics import DEVICE_DIAGNOSTICS, GATEWAY_DIAGNOSTICS, Kind
+from bifrost.opcua.units import UNITS, unit_id
 from bifrost.plc.connection import PLCConnection, Snapshot, connect, list_protocols
 from bifrost.plc.modbus.connection import ModbusConnection
-from bifrost.plc.modbus.simulator import POINTS, UNITS
+from bifrost.plc.modbus.simulator import POINTS
+from bifrost.plc.modbus.simulator import UNITS as PLANT_UNITS
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -133,7 +136,7 @@ def plant_table() -> str:
         scale = "" if point.scale == 1.0 else f"{point.scale:g}"
         cells = (
             f"`{point.full_name}`",
-            str(UNITS[point.device]),
+            str(PLANT_UNITS[point.device]),
             f"`{point.address}`",
             f"`{point.type}`",
             order,
@@ -142,6 +145,22 @@ def plant_table() -> str:
         rows.append((*cells, point.unit, "yes" if point.writable else "", point.description))
     header = ("tag", "unit id", "address", "type", "order", "scale", "unit", "writable", "description")
     return table(header, rows)
+
+
+def diagnostics_table(kinds: Iterable[Kind]) -> str:
+    """What Bifrost says about itself."""
+    types = list(DataType)
+    return table(
+        ("name", "type", "meaning"), ((f"`{kind.name}`", types[kind.type - 1].value, kind.meaning) for kind in kinds)
+    )
+
+
+def units_table() -> str:
+    """Engineering units with a number of their own."""
+    rows = (
+        (", ".join(f"`{name}`" for name in names), f"`{code}`", str(unit_id(code))) for code, names in UNITS.items()
+    )
+    return table(("written as", "UNECE code", "UnitId"), rows)
 
 
 def overview_text() -> str:
@@ -223,6 +242,9 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "limits": limits_table,
     "statuses": statuses_table,
     "plant": plant_table,
+    "diagnostics of a device": partial(diagnostics_table, DEVICE_DIAGNOSTICS),
+    "diagnostics of the gateway": partial(diagnostics_table, GATEWAY_DIAGNOSTICS),
+    "units": units_table,
     "overview": overview_text,
     "commands": commands_text,
     "api": api_text,

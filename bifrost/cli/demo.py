@@ -32,6 +32,7 @@ __all__ = ["configure", "run", "write_configuration"]
 
 _HOST: Final = "127.0.0.1"
 _PORT: Final = 5020
+_OPCUA_PORT: Final = 4840  # IANA: opcua-tcp.
 _START_TIMEOUT_S: Final = 10.0
 _STOP_TIMEOUT_S: Final = 3.0
 _RETRY_S: Final = 0.02
@@ -40,6 +41,11 @@ _TABLE_EVERY_S: Final = 5.0
 _FIRST_TABLE_S: Final = 2.0  # The analyser may be out of order just then; the table does not wait for it longer.
 _PLANT_LINE = re.compile(rb"modbus-tcp://[^:]+:(\d+)")
 
+_OPCUA = """\
+[opcua]
+bind = "{host}:{port}"
+
+"""
 _HEADER = """\
 # Written by `bifrost demo` at each start: copy it before you change it.
 [gateway]
@@ -68,12 +74,13 @@ def run(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     with contextlib.ExitStack() as stack:
         port = stack.enter_context(_plant(_free_port(options.port)))
-        config = write_configuration(directory, port)
+        opcua_port = _opcua_port()
+        config = write_configuration(directory, port, opcua_port)
         log = directory / "gateway.log"
         gateway = stack.enter_context(_gateway(config, log))
         client = stack.enter_context(_connect(str(directory / "data" / "control.sock"), gateway, log))
         if not options.json:
-            print("\n".join(_banner(config, port, log)), flush=True)
+            print("\n".join(_banner(config, port, opcua_port, log)), flush=True)
         view = _View(options.json, options.seconds)
         with contextlib.suppress(KeyboardInterrupt):
             view.run(client)
@@ -82,8 +89,14 @@ def run(options: argparse.Namespace) -> int:
     return 0 if view.has_seen_good else 1
 
 
-def write_configuration(directory: Path, port: int) -> Path:
-    """Writes ``gateway.toml`` and its tag tables for a plant at `port`; gives the path of the first."""
+def write_configuration(directory: Path, port: int, opcua_port: int | None = None) -> Path:
+    """Writes ``gateway.toml`` and its tag tables; gives the path of the first.
+
+    Args:
+        directory: Where.
+        port: Of the plant.
+        opcua_port: Of the OPC UA server; None: there is none.
+    """
     from bifrost.plc.modbus.simulator import UNITS, demo_devices, tag_table
 
     tables = directory / "tags"
@@ -94,7 +107,8 @@ def write_configuration(directory: Path, port: int) -> Path:
         settings = section.partition("[[device.tag]]")[0].strip()
         sections.append(f'[[device]]\n{settings}\ntags = "tags/{device}.csv"\n')
     config = directory / "gateway.toml"
-    config.write_text(_HEADER.format(data_dir=json.dumps(str(directory / "data"))) + "\n".join(sections))
+    opcua = "" if opcua_port is None else _OPCUA.format(host=_HOST, port=opcua_port)
+    config.write_text(_HEADER.format(data_dir=json.dumps(str(directory / "data"))) + opcua + "\n".join(sections))
     return config
 
 
@@ -162,6 +176,21 @@ def _free_port(wanted: int) -> int:
     return wanted
 
 
+def _opcua_port() -> int | None:
+    """A free port for the OPC UA server, its own if that is free; None where nothing can serve OPC UA."""
+    from bifrost._native import backend
+    from bifrost.opcua.faces import find_stack
+
+    if find_stack(is_core_compiled=backend.BACKEND == "c") is None:
+        return None
+    free = _free_port(_OPCUA_PORT)
+    if free:
+        return free
+    with socket.socket() as probe:
+        probe.bind((_HOST, 0))
+        return int(probe.getsockname()[1])
+
+
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
@@ -216,8 +245,11 @@ def _program() -> str:
     return os.path.relpath(beside) if beside.exists() else f"{os.path.relpath(sys.executable)} -m bifrost"
 
 
-def _banner(config: Path, port: int, log: Path) -> list[str]:
+def _banner(config: Path, port: int, opcua_port: int | None, log: Path) -> list[str]:
+    from bifrost.opcua.faces import NOT_AVAILABLE
+
     program = _program()
+    opcua = f"opc.tcp://{_HOST}:{opcua_port}   (anonymous, to read)" if opcua_port else NOT_AVAILABLE
     shown = os.path.relpath(config)
     shown = shlex.quote(shown if len(shown) < len(str(config)) else str(config))
     return [
@@ -225,6 +257,7 @@ def _banner(config: Path, port: int, log: Path) -> list[str]:
         "",
         f"  plant     modbus-tcp://{_HOST}:{port}   (units 1 station, 2 meter, 3 analyser)",
         f"  gateway   {shown}   (log: {log.name} beside it)",
+        f"  OPC UA    {opcua}",
         "",
         "Try in another terminal:",
         f"  {program} status -c {shown}",
@@ -232,5 +265,6 @@ def _banner(config: Path, port: int, log: Path) -> list[str]:
         f"  {program} write station.tank.valve 80 -c {shown}",
         f"  {program} read 'modbus://{_HOST}:{port}?unit=2' ir:0 --orders",
         f"  {program} check {shown}",
+        *([f"  {program} opcua user add operator --role write -c {shown}"] if opcua_port else []),
         "",
     ]

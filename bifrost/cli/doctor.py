@@ -22,6 +22,7 @@ from bifrost.cli.output import print_json, table_lines
 from bifrost.core.clock import clock_is_synchronised
 from bifrost.core.errors import ConfigError
 from bifrost.core.quantity import format_size
+from bifrost.gateway.memory import PROCESS_BYTES
 
 if TYPE_CHECKING:
     from bifrost.core.config import Config
@@ -30,7 +31,6 @@ __all__ = ["Finding", "Verdict", "configure", "findings", "run"]
 
 _DESCRIPTORS_BESIDE_LINKS = 64  # Standard streams, event loop, files, clients of the control socket.
 _DISK_FREE_BYTES_MIN = 64 << 20
-_PROCESS_BYTES = 40 << 20  # What the interpreter takes beside the regions of `bifrost limits`, measured and rounded up.
 
 
 class Verdict(StrEnum):
@@ -99,10 +99,13 @@ def _modules() -> Iterator[Finding]:
         why = f"_core: {missing}" if missing else "BIFROST_BACKEND=py"
         yield Finding(Verdict.WARNING, "core", f"pure Python, several times slower; {why}")
     missing = _import_error("bifrost._native._opcua")
-    if missing:
-        yield Finding(Verdict.WARNING, "opc ua stack", f"not there: {missing}")
-    else:
+    if not missing:
         yield Finding(Verdict.OK, "opc ua stack", "compiled")
+    elif not _import_error("asyncua"):
+        words = f"asyncua serves instead, many times slower; not compiled: {missing}"
+        yield Finding(Verdict.WARNING, "opc ua stack", words)
+    else:
+        yield Finding(Verdict.WARNING, "opc ua stack", f"not there, nor asyncua: {missing}")
 
 
 def _import_error(module: str) -> str:
@@ -145,7 +148,7 @@ def _data_directory(config: Config) -> Finding:
 
 def _memory(config: Config) -> Finding:
     limit_bytes = _cgroup_memory_bytes()
-    needed_bytes = config.limits.memory_bytes_max + _PROCESS_BYTES
+    needed_bytes = config.limits.memory_bytes_max + PROCESS_BYTES
     needed = f"memory_bytes_max and the interpreter need up to {format_size(needed_bytes >> 20 << 20)}"
     if limit_bytes is None:
         return Finding(Verdict.OK, "memory", f"no limit of the control group; {needed}")

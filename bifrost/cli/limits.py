@@ -26,10 +26,12 @@ def run(options: argparse.Namespace) -> int:
     from bifrost.core.config import load_config
     from bifrost.core.limits import Limits, limit_infos
     from bifrost.core.runtime import BackendSizes
+    from bifrost.gateway.memory import config_regions, service_limits
 
     path = options.file or find_configuration(options)
-    limits = load_config(path, os.environ).limits if path else Limits.for_gateway(0)
-    regions = limits.regions(BackendSizes(limits))
+    config = load_config(path, os.environ) if path else None
+    limits = config.limits if config else Limits.for_gateway(0)
+    regions = limits.regions(BackendSizes(limits), config_regions(config) if config else ())
     total = sum(region.bytes for region in regions)
     rows = [(name, getattr(limits, name), info.meaning, info.at_limit) for name, info in limit_infos().items()]
     if options.json:
@@ -40,6 +42,7 @@ def run(options: argparse.Namespace) -> int:
                 "limits": [dict(zip(names, row, strict=True)) for row in rows],
                 "regions": regions,
                 "memory_bytes": total,
+                "service": service_limits(limits),
             }
         )
     else:
@@ -48,5 +51,6 @@ def run(options: argparse.Namespace) -> int:
         memory = [(region.name, format_count(region.bytes), region.meaning) for region in regions]
         memory.append(("sum", format_count(total), f"of at most {format_count(limits.memory_bytes_max)}"))
         lines += ["", *table_lines(("memory", "bytes", "holds, and follows"), memory, right=(1,))]
+        lines.append(f"for a service: {service_limits(limits)}")
         print("\n".join(lines))
     return 0 if total <= limits.memory_bytes_max else 1

@@ -136,7 +136,7 @@ def configuration_path(options: argparse.Namespace) -> str:
     raise ConfigError(f"no configuration file: name it with -c FILE, or have one at {' or '.join(_CONFIG_PLACES)}")
 
 
-def connect_gateway(options: argparse.Namespace) -> GatewayClient:
+def connect_gateway(options: argparse.Namespace, *, timeout_s: float = _TIMEOUT_S) -> GatewayClient:
     """A connection to the gateway that the command line means: `--control`, else the control socket of the configuration file.
 
     Raises:
@@ -144,7 +144,7 @@ def connect_gateway(options: argparse.Namespace) -> GatewayClient:
         ConnectError: No gateway answers.
     """
     if options.control:
-        return GatewayClient(options.control)
+        return GatewayClient(options.control, timeout_s=timeout_s)
     from bifrost.core.config import read_gateway
 
-    return GatewayClient(read_gateway(configuration_path(options), os.environ).control)
+    return GatewayClient(read_gateway(configuration_path(options), os.environ).control, timeout_s=timeout_s)

@@ -26,6 +26,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     "write": "write a tag of the running gateway, or one address of a device",
     "watch": "show values as they change",
     "status": "show how the running gateway is doing",
+    "why": "explain why a tag has the quality it has",
+    "reload": "let the running gateway take over its changed configuration",
     "limits": "show every limit, and the memory they add up to",
     "opcua": "certificates and users of the OPC UA server",
     "discover": "ask named hosts what devices they are",

@@ -11,6 +11,8 @@ from bifrost.cli.output import format_age, format_count, print_json, table_lines
 
 __all__ = ["configure", "read_status", "run", "status_lines"]
 
+_OPCUA_COUNTS = {"sessions": "sessions", "monitored_items": "monitored items", "writes": "writes"}
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `bifrost status`."""
@@ -55,17 +57,34 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
         f"tags: {format_count(tags['count'])}, of which {counts}",
         f"memory: {regions} of at most {limit} allocated, {resident} resident",
         f"writes: {switch}, {writes['sent']} sent, {writes['refused']} refused, {writes['waiting']} waiting",
+        *_opcua_lines(status.get("opcua")),
         f"clock: {'synchronised' if status['clock_synchronised'] else 'NOT synchronised'}",
+        *_reload_lines(status.get("reload")),
         "",
         *_device_lines(status["devices"]),
         "",
         *_link_lines(status["links"]),
+        *_uplink_lines(status.get("uplinks", [])),
     ]
     troubled = [task for task in status["tasks"] if task["restarts"] or task["state"] != "running"]
     if troubled:
         rows = [(task["name"], task["state"], task["restarts"], task["last_error"]) for task in troubled]
         lines += ["", *table_lines(("task", "state", "restarts", "last error"), rows, right=(2,))]
     return [*lines, *(f"warning: {warning}" for warning in status["warnings"])]
+
+
+def _opcua_lines(opcua: Mapping[str, Any] | None) -> list[str]:
+    if opcua is None:
+        return []
+    counts = [f"{opcua[key]} {words}" for key, words in _OPCUA_COUNTS.items() if key in opcua]
+    return [", ".join([f"opc ua: {opcua['url'] or 'not listening'}", *counts])]
+
+
+def _reload_lines(last: Mapping[str, Any] | None) -> list[str]:
+    """What came of the last reload, unless it is done and forgotten."""
+    if not last or last["result"] == "done":
+        return []
+    return [f"reload: {last['result']} at {last['time']}: {line}" for line in last["message"].splitlines()]
 
 
 def _device_lines(devices: list[dict[str, Any]]) -> list[str]:
@@ -88,6 +107,33 @@ def _link_lines(links: list[dict[str, Any]]) -> list[str]:
     rows = [(link["link"], "up" if link["up"] else "down", *(link[name] for name in names)) for link in links]
     header = ("link", "is", "requests", "good", "refused", "time-outs", "skipped", "connects")
     return table_lines(header, rows, right=range(2, 8))
+
+
+def _uplink_lines(uplinks: list[dict[str, Any]]) -> list[str]:
+    """The ledger of each uplink: acquired = acknowledged + buffered + dropped."""
+    if not uplinks:
+        return []
+    names = ("acquired", "acknowledged", "buffered")
+    rows = []
+    notes = []
+    for uplink in uplinks:
+        ledger = uplink["ledger"] or {"dropped": {}}
+        dropped = {reason: count for reason, count in ledger["dropped"].items() if count}
+        is_said = uplink["reason"] and uplink["state"] != "connected"
+        state = f"{uplink['state']}: {uplink['reason']}" if is_said else uplink["state"]
+        counts = [format_count(ledger.get(name, 0)) for name in names] + [format_count(sum(dropped.values()))]
+        rows.append((uplink["name"], state, *counts, uplink["url"]))
+        reasons = ", ".join(f"{reason} {format_count(count)}" for reason, count in dropped.items())
+        notes += [f"uplink {uplink['name']}: dropped: {reasons}"] if reasons else []
+        if ledger.get("unclean_stop"):
+            since = ledger["unclean_stop"]["since"]
+            notes.append(
+                f"uplink {uplink['name']}: unclean stop: what was acquired shortly after {since} is not counted"
+            )
+        if uplink.get("journal", {}).get("failure"):
+            notes.append(f"uplink {uplink['name']}: {uplink['journal']['failure']}")
+    header = ("uplink", "is", *names, "dropped", "url")
+    return ["", *table_lines(header, rows, right=range(2, 6)), *notes]
 
 
 def _mib(size_bytes: int) -> str:

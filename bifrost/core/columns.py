@@ -250,6 +250,24 @@ class TagColumns(Sequence[Tag]):
         """Longest time between two reports of a tag, in nanoseconds; 0: only changes are reported."""
         return self._max_intervals[tag_id]
 
+    def name(self, tag_id: int) -> str:
+        """Name of a tag within its device or group."""
+        return self._names[tag_id]
+
+    def group(self, tag_id: int) -> str:
+        """Group of a tag; empty: none."""
+        return self._groups[tag_id]
+
+    def description(self, tag_id: int) -> str:
+        """Description of a tag; empty: none."""
+        return self._descriptions[tag_id]
+
+    def engineering_range(self, tag_id: int) -> tuple[float, float] | None:
+        """Lowest and highest expected value of a tag, in engineering units; None: not given."""
+        if not self._flags[tag_id] & _FLAG_RANGE:
+            return None
+        return self._lows[tag_id], self._highs[tag_id]
+
     def unit(self, tag_id: int) -> str:
         """Engineering unit of a tag; empty: none."""
         return self._units[tag_id]
@@ -289,7 +307,16 @@ class TagColumns(Sequence[Tag]):
         """Name of the device that a tag belongs to."""
         return self._devices[bisect_right(self._device_starts, tag_id) - 1]
 
-    def device_range(self, device: str) -> range:
+    @property
+    def ids(self) -> Sequence[int]:
+        """Ids of all tags, in the order of the configuration."""
+        return range(len(self))
+
+    def has_id(self, tag_id: int) -> bool:
+        """Whether a tag has this id."""
+        return 0 <= tag_id < len(self)
+
+    def device_range(self, device: str) -> Sequence[int]:
         """Ids of one device's tags. Raises KeyError for a device that is not there."""
         if self._devices and device == self._devices[-1]:
             return range(self._device_starts[-1], len(self))
@@ -322,6 +349,13 @@ class TagColumns(Sequence[Tag]):
         """Whether any full name matches `glob`, as in `select`."""
         return any(map(re.compile(fnmatch.translate(glob)).match, self.full_names()))
 
+    @property
+    def id_bytes(self) -> int:
+        """Bytes of all full names and descriptions together, at most."""
+        prefixes = sum(len(name) * len(self._device_ranges[name]) for name in self._devices)
+        groups = sum(map(len, self._groups.values)) and max(map(len, self._groups.values)) * len(self)
+        return prefixes + groups + 2 * len(self) + self._names.text_bytes + self._descriptions.text_bytes
+
     def memory_bytes(self) -> int:
         """Bytes that the columns and the index take now."""
         arrays = (self._scales, self._offsets, self._lows, self._highs, self._deadbands, self._lines, self._index)
@@ -346,9 +380,9 @@ class TagColumns(Sequence[Tag]):
 
 
 class TagView(Sequence[Tag]):
-    """Some neighbouring tags, without a copy. `view.ids[i]` is the id of `view[i]`."""
+    """Some tags, without a copy. `view.ids[i]` is the id of `view[i]`."""
 
-    def __init__(self, columns: TagColumns, ids: range) -> None:
+    def __init__(self, columns: TagColumns, ids: Sequence[int]) -> None:
         self.columns = columns
         self.ids = ids
 
@@ -374,6 +408,10 @@ class _TextColumn:
     def append(self, text: str) -> None:
         self._blob += text.encode()
         self._ends.append(len(self._blob))
+
+    @property
+    def text_bytes(self) -> int:
+        return len(self._blob)
 
     def trim(self) -> None:
         self._blob, self._ends = bytearray(self._blob), self._ends[:]

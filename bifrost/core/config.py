@@ -1,4 +1,4 @@
-"""Loading a configuration: one TOML file, its tag tables in CSV, and the environment, into one frozen `Config`.
+"""Loading a configuration: TOML files, tag tables in CSV, and the environment, into one frozen `Config`.
 
 Order matters and is this: the file's size and syntax; `[limits]`, since they bound the rest; sections one by one;
 tags into columns; checks across sections. Mistakes are collected, so that a person sees all of them at once; nothing
@@ -17,6 +17,7 @@ from bifrost.core import config_checks as checks
 from bifrost.core import plugins
 from bifrost.core.columns import TagColumns
 from bifrost.core.config_environ import apply_overrides
+from bifrost.core.config_files import read_source
 from bifrost.core.config_lines import KeyPath
 from bifrost.core.config_read import Problems, SectionReader, TomlSource
 from bifrost.core.config_rules import Integer, Rule, Size, nearest
@@ -49,6 +50,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         file: Path as the user typed it.
         gateway: `[gateway]`, defaults filled in.
         limits: `[limits]`, for the tags and devices configured.
+        limits_chosen: Those that `[limits]` itself sets.
         devices: `[[device]]` in the order of the file.
         tags: All tags; a device's are `tags.of_device(name)`.
         uplinks: `[[uplink]]` in the order of the file.
@@ -60,6 +62,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     file: str
     gateway: GatewayConfig
     limits: Limits
+    limits_chosen: Mapping[str, int] = {}
     devices: tuple[DeviceConfig, ...]
     tags: TagColumns
     uplinks: tuple[UplinkConfig, ...] = ()
@@ -107,8 +110,8 @@ def read_config(path: str, environ: Mapping[str, str]) -> tuple[Config | None, P
     """Like `load_config`, but with mistakes and warnings side by side; raises nothing, None stands for mistakes."""
     problems = Problems()
     try:
-        source = TomlSource(path, _read_text(path))
-        config = _Loader(source, environ, problems).load()
+        source = read_source(path, problems)
+        config = None if source is None else _Loader(source, environ, problems).load()
     except ConfigError as error:
         problems.add(error)
         config = None
@@ -123,31 +126,11 @@ def read_gateway(path: str, environ: Mapping[str, str]) -> GatewayConfig:
         ConfigError: The file cannot be read, or the section is wrong.
     """
     problems = Problems()
-    gateway = _Loader(TomlSource(path, _read_text(path)), environ, problems).read_gateway()
+    source = read_source(path, problems)
+    gateway = None if source is None else _Loader(source, environ, problems).read_gateway()
     if gateway is not None:
         return gateway
     raise problems.errors[0] if problems.errors else ConfigError("the section is missing", file=path, key="gateway")
-
-
-def _read_text(path: str) -> str:
-    """The file, if it is not longer than any configuration may be."""
-    ceiling = limit_infos()["config_bytes_max"].high
-    try:
-        with open(path, "rb") as file:
-            raw = file.read(ceiling + 1)
-    except OSError as error:
-        reason = (
-            "there is no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
-        )
-        raise ConfigError(reason, file=path) from error
-    if len(raw) > ceiling:
-        raise ConfigError(f"the file is longer than {ceiling} bytes", file=path)
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        message = f"not UTF-8 text (byte 0x{raw[error.start]:02X}); save the file as UTF-8"
-        raise ConfigError(message, file=path, line=line) from None
 
 
 class _Loader:
@@ -176,7 +159,7 @@ class _Loader:
         uplinks = self._read_uplinks()
         opcua = self._read_single("opcua", OpcUaConfig)
         http = self._read_single("http", HttpConfig)
-        limits = self._limits(len(tags), len(devices), chosen)
+        limits = self._limits(len(tags), len(devices), opcua is not None, chosen)
         self._check(gateway, devices, tags, uplinks, opcua, http)
         if self._problems.errors_count or gateway is None or limits is None:
             return None
@@ -184,6 +167,7 @@ class _Loader:
             file=self._source.file,
             gateway=gateway,
             limits=limits,
+            limits_chosen=chosen,
             devices=tuple(devices),
             tags=tags,
             uplinks=tuple(uplinks.values()),
@@ -221,9 +205,9 @@ class _Loader:
                 self._sections.fault(path, f"limits.{name}", str(error), value)
         return chosen
 
-    def _limits(self, tags_count: int, devices_count: int, chosen: dict[str, int]) -> Limits | None:
+    def _limits(self, tags_count: int, devices_count: int, has_opcua: bool, chosen: dict[str, int]) -> Limits | None:
         try:
-            return Limits.for_gateway(tags_count, links_configured=devices_count, chosen=chosen)
+            return Limits.for_gateway(tags_count, links_configured=devices_count, has_opcua=has_opcua, chosen=chosen)
         except LimitError as error:
             self._sections.fault(("limits", error.name), f"limits.{error.name}", str(error))
             return None
@@ -246,10 +230,10 @@ class _Loader:
     def _read_devices(self, tags: TagColumns, csv_rows_max: int) -> list[DeviceConfig]:
         reader = TagReader(self._sections, tags, csv_rows_max)
         devices: list[DeviceConfig] = []
-        lines_by_name: dict[str, int | None] = {}
+        places: dict[str, str] = {}
         try:
             for path in self._sections.tables(("device",), "device"):
-                name, label = self._unique_name(path, "device", lines_by_name)
+                name, label = self._unique_name(path, "device", places)
                 values = self._sections.read(DeviceConfig, path, label, others=("tag",))
                 if name is None:
                     continue
@@ -259,25 +243,25 @@ class _Loader:
                 found_before = self._problems.errors_count
                 self._read_tags(reader, about, path)
                 if not tags.device_range(name) and self._problems.errors_count == found_before:
-                    line = self._source.line(path)
-                    self._problems.warn("the device has no tags", file=self._source.file, line=line, key=label)
+                    file, line = self._source.file_of(path), self._source.line(path)
+                    self._problems.warn("the device has no tags", file=file, line=line, key=label)
                 if values is not None:
                     devices.append(self._device(values, path, about))
         except LimitError as error:
             self._sections.fault(("limits", error.name), f"limits.{error.name}", str(error))
         return devices
 
-    def _unique_name(self, path: KeyPath, section: str, lines_by_name: dict[str, int | None]) -> tuple[str | None, str]:
+    def _unique_name(self, path: KeyPath, section: str, places: dict[str, str]) -> tuple[str | None, str]:
         """The name that a table gives itself, or None if it has none of its own; and its label in messages."""
         name = self._source.table_at(path).get("name")
         if not isinstance(name, str) or not name:
             return None, f"{section}.?"
         label = f"{section}.{name}"
-        if name in lines_by_name:
-            message = f"the {section} in line {lines_by_name[name]} has the same name"
-            self._sections.fault((*path, "name"), f"{label}.name", message)
+        at = (*path, "name")
+        if name in places:
+            self._sections.fault(at, f"{label}.name", f"the {section} in {places[name]} has the same name")
             return None, label
-        lines_by_name[name] = self._source.line((*path, "name"))
+        places[name] = f"{self._source.file_of(at)}:{self._source.line(at)}"
         return name, label
 
     def _read_tags(self, reader: TagReader, about: DeviceTags, path: KeyPath) -> None:
@@ -285,15 +269,15 @@ class _Loader:
             reader.read_inline(about, tag_path)
         table = self._source.table_at(path).get("tags")
         if isinstance(table, str) and table:
-            directory = os.path.dirname(self._source.file)
-            file = os.path.join(directory, table)
-            at = (self._source.file, self._source.line((*path, "tags")), f"device.{about.name}.tags")
+            names_it = self._source.file_of(path)
+            file = os.path.join(os.path.dirname(names_it), table)
+            at = (names_it, self._source.line((*path, "tags")), f"device.{about.name}.tags")
             reader.read_table(about, file, file, at)
 
     def _device(self, values: dict[str, Any], path: KeyPath, about: DeviceTags) -> DeviceConfig:
         slowest_ns = about.slowest_scan_ns or about.scan_ns
         values.setdefault("stale_ns", max(_STALE_DEFAULT_NS, _STALE_DEFAULT_SCANS * slowest_ns))
-        device = DeviceConfig(**values, file=self._source.file, lines=self._source.lines_below(path))
+        device = DeviceConfig(**values, file=self._source.file_of(path), lines=self._source.lines_below(path))
         try:
             plugins.check_scheme(plugins.DRIVERS, device.url.scheme, device.url.host)
         except ValueError as error:
@@ -303,9 +287,9 @@ class _Loader:
 
     def _read_uplinks(self) -> dict[KeyPath, UplinkConfig]:
         uplinks: dict[KeyPath, UplinkConfig] = {}
-        lines_by_name: dict[str, int | None] = {}
+        places: dict[str, str] = {}
         for path in self._sections.tables(("uplink",), "uplink"):
-            name, label = self._unique_name(path, "uplink", lines_by_name)
+            name, label = self._unique_name(path, "uplink", places)
             values = self._sections.read(UplinkConfig, path, label, others=("buffer",))
             buffer = BufferConfig()
             if self._sections.has_table((*path, "buffer"), f"{label}.buffer"):
@@ -339,13 +323,8 @@ class _Loader:
         if opcua is not None:
             checks.check_opcua(opcua, self._sections)
         checks.check_uplinks(uplinks, tags, self._sections)
-        if http is not None and http.bind is not None:
-            self._problems.warn(
-                "is configured, but this version has no status page yet",
-                file=self._source.file,
-                line=self._source.line(("http",)),
-                key="http",
-            )
+        if http is not None:
+            checks.check_http(http, self._sections)
         if "device" not in self._source.document:
             self._problems.warn("there is no [[device]]: nothing will be read", file=self._source.file)
 

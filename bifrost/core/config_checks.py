@@ -7,11 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from bifrost.core import plugins
 from bifrost.core.columns import Clash, TagColumns
 from bifrost.core.config_lines import KeyPath
 from bifrost.core.config_read import Problems, SectionReader
 from bifrost.core.config_rules import nearest
-from bifrost.core.config_sections import UPLINK_SCHEMES, DeviceConfig, GatewayConfig, OpcUaConfig, UplinkConfig
+from bifrost.core.config_sections import (
+    UPLINK_SCHEMES,
+    DeviceConfig,
+    GatewayConfig,
+    HttpConfig,
+    OpcUaConfig,
+    UplinkConfig,
+)
 from bifrost.core.limits import PROBLEMS_COUNT_MAX
 from bifrost.core.quantity import format_duration
 
@@ -19,6 +27,7 @@ __all__ = [
     "check_clashes",
     "check_control",
     "check_devices",
+    "check_http",
     "check_opcua",
     "check_stale",
     "check_uplinks",
@@ -80,27 +89,34 @@ def check_writes(gateway: GatewayConfig, tags: TagColumns, sections: SectionRead
         noun = "tag is" if writable_count == 1 else "tags are"
         sections.problems.warn(
             f"{writable_count} {noun} writable, but writes are off: nothing will be written",
-            file=sections.source.file,
+            file=sections.source.file_of(("gateway", "writes")),
             line=sections.source.line(("gateway", "writes")),
             key="gateway.writes",
         )
 
 
 def check_opcua(opcua: OpcUaConfig, sections: SectionReader) -> None:
-    """Off loopback, the OPC UA face demands security and users."""
-    if not opcua.bind.is_loopback:
-        if not opcua.security:
-            message = f"{opcua.bind} can be reached from other machines, which demands a security policy"
-            sections.fault(("opcua", "security"), "opcua.security", message)
-        if opcua.anonymous:
-            message = f"{opcua.bind} can be reached from other machines, which demands users"
-            sections.fault(("opcua", "anonymous"), "opcua.anonymous", message)
-    sections.problems.warn(
-        "is configured, but this version has no OPC UA server yet",
-        file=sections.source.file,
-        line=sections.source.line(("opcua",)),
-        key="opcua",
-    )
+    """Off loopback, the OPC UA face demands security and users, but for what `insecure` names."""
+    if opcua.bind.is_loopback:
+        return
+    if not opcua.security and "None" not in opcua.insecure:
+        message = f"{opcua.bind} can be reached from other machines, which demands a security policy"
+        sections.fault(("opcua", "security"), "opcua.security", message)
+    if opcua.anonymous and "anonymous" not in opcua.insecure:
+        message = f"{opcua.bind} can be reached from other machines, which demands users"
+        sections.fault(("opcua", "anonymous"), "opcua.anonymous", message)
+
+
+def check_http(http: HttpConfig, sections: SectionReader) -> None:
+    """Metrics and health know no users; off loopback anybody in the network can read them."""
+    if http.bind is not None and not http.bind.is_loopback:
+        path = ("http", "bind")
+        sections.problems.warn(
+            f"{http.bind} can be reached from other machines, and nobody has to log in to read metrics and health",
+            file=sections.source.file_of(path),
+            line=sections.source.line(path),
+            key="http.bind",
+        )
 
 
 def check_uplinks(uplinks: Mapping[KeyPath, UplinkConfig], tags: TagColumns, sections: SectionReader) -> None:
@@ -110,6 +126,9 @@ def check_uplinks(uplinks: Mapping[KeyPath, UplinkConfig], tags: TagColumns, sec
         if uplink.url.scheme not in UPLINK_SCHEMES:
             message = f"no connector for '{uplink.url.scheme}://'{nearest(uplink.url.scheme, UPLINK_SCHEMES)}"
             sections.fault((*path, "url"), f"{label}.url", message)
+        elif uplink.url.scheme not in (there := plugins.schemes(plugins.CONNECTORS)):
+            message = f"this version has no connector for '{uplink.url.scheme}://' yet; it has: {', '.join(there)}"
+            sections.fault((*path, "url"), f"{label}.url", message)
         for wildcard in _TOPIC_CHARACTERS_REFUSED:
             if wildcard in uplink.topic:
                 message = f"{uplink.topic!r} contains {wildcard!r}, which is for subscribing"
@@ -118,13 +137,7 @@ def check_uplinks(uplinks: Mapping[KeyPath, UplinkConfig], tags: TagColumns, sec
             if len(tags) and not tags.has_match(glob):
                 sections.problems.warn(
                     f"{glob!r} matches no tag",
-                    file=sections.source.file,
+                    file=sections.source.file_of((*path, "tags")),
                     line=sections.source.line((*path, "tags")),
                     key=f"{label}.tags",
                 )
-        sections.problems.warn(
-            f"uplink {uplink.name!r} is configured, but this version has no uplinks yet",
-            file=sections.source.file,
-            line=sections.source.line(path),
-            key=label,
-        )

@@ -103,10 +103,19 @@ class TomlSource:
 
     def require_size(self, bytes_max: int) -> None:
         """Raise ConfigError if the file is longer than the limit `config_bytes_max`."""
-        size = len(self._text.encode())
+        size = self.size_bytes
         if size > bytes_max:
             message = f"the file has {size} bytes; the limit config_bytes_max is {bytes_max}; put tags into a CSV table"
             raise ConfigError(message, file=self.file)
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of the file, as UTF-8."""
+        return len(self._text.encode())
+
+    def file_of(self, path: KeyPath) -> str:
+        """The file in which a key stands, for messages beside `line`."""
+        return self.file
 
     def line(self, path: KeyPath) -> int | None:
         """Line of a key, or of its nearest parent. The first call for a deep path reads the positions of all keys."""
@@ -208,7 +217,7 @@ class SectionReader:
         if isinstance(value, Override):
             self.problems.error(message, key=value.variable)
         else:
-            self.problems.error(message, file=self.source.file, line=self.source.line(path), key=label)
+            self.problems.error(message, file=self.source.file_of(path), line=self.source.line(path), key=label)
 
     def _read_key(self, spec: KeySpec, value: object, path: KeyPath, label: str, values: dict[str, Any]) -> None:
         try:
@@ -217,7 +226,8 @@ class SectionReader:
             self.fault(path, label, str(error), value)
             return
         if isinstance(spec.key.rule, Duration):
-            self.problems.warn_bare_seconds(value, file=self.source.file, line=self.source.line(path), key=label)
+            file, line = self.source.file_of(path), self.source.line(path)
+            self.problems.warn_bare_seconds(value, file=file, line=line, key=label)
 
     def parse(self, spec: KeySpec, value: object) -> Any:
         """What a key's rule makes of `value`. Raises ValueError."""

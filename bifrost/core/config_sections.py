@@ -49,9 +49,11 @@ __all__ = [
 
 WINDOW_PROBE = 0  # `window = "probe"`: find out how many requests in flight the device takes.
 SECURITY_POLICIES = ("Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss")
+INSECURE = ("None", "anonymous")
 UPLINK_SCHEMES = ("mqtt", "mqtts", "ws", "wss", "amqp", "amqps", "amqp10", "sparkplug+mqtt", "sparkplug+mqtts", "file")
 _READ_REGISTERS_MAX = 125  # Modbus V1.1b3, 6.3.
 _PAYLOADS = ("json", "uns", "neuron", "ua-json", "msgpack", "sparkplug")
+MQTT_VERSIONS = ("5", "3.1.1")
 _DISK_BYTES_MAX = 1 << 44
 _BATCH_BYTES_MAX = 1 << 28  # MQTT 5.0, 2.1.4: remaining length.
 
@@ -142,15 +144,24 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OpcUaConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`[opcua]`. `anonymous` None means the default: only on loopback."""
+    """`[opcua]`. `anonymous` None means the default: only on loopback. The policy None is offered on loopback too."""
 
     bind: Annotated[Endpoint, Key("bind", Bind(), "Address to serve on.")] = Endpoint("127.0.0.1", 4840)
     security: Annotated[
         tuple[str, ...], Key("security", ListOf(Choice(SECURITY_POLICIES)), "Security policies offered.")
     ] = SECURITY_POLICIES
     anonymous: Annotated[
-        bool | None, Key("anonymous", Flag(), "Whether clients without a user may connect; default only on loopback.")
+        bool | None,
+        Key("anonymous", Flag(), "Whether clients without a user may connect, to read; default only on loopback."),
     ] = None
+    insecure: Annotated[
+        tuple[str, ...],
+        Key(
+            "insecure",
+            ListOf(Choice(INSECURE)),
+            "What is allowed although other machines can reach it: no encryption, no user.",
+        ),
+    ] = ()
 
 
 class BufferConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,7 +203,39 @@ class UplinkConfig(msgspec.Struct, frozen=True, kw_only=True):
     batch_bytes_max: Annotated[int, Key("batch_bytes_max", Size(1 << 10, _BATCH_BYTES_MAX), "Longest message.")] = (
         64 << 10
     )
-    ca: Annotated[SecretRef | None, Key("ca", Secret(), "Certificate authorities that are trusted.")] = None
+    retain: Annotated[
+        bool, Key("retain", Flag(), "Whether the broker keeps the last message of each topic for new subscribers.")
+    ] = False
+    version: Annotated[str, Key("version", Choice(MQTT_VERSIONS), "Version of MQTT.")] = "5"
+    window: Annotated[int, Key("window", Integer(1, 65_535), "Messages in flight without acknowledgement.")] = 100
+    timeout_ns: Annotated[
+        int,
+        Key("timeout", Duration("100 ms", "10 min"), "Time to connect, and to wait for a sign of progress afterwards."),
+    ] = 30_000_000_000
+    keep_alive_ns: Annotated[
+        int, Key("keep_alive", Duration("1 s", "18 h"), "A connection that says nothing is asked this often.")
+    ] = 60_000_000_000
+    session_expiry_ns: Annotated[
+        int,
+        Key(
+            "session_expiry",
+            Duration("0 s", "365 d"),
+            "How long the broker keeps the session after a lost connection; 0: it begins anew each time.",
+        ),
+    ] = 3_600_000_000_000
+    status_topic: Annotated[
+        str,
+        Key("status_topic", Text(), "Topic that says whether the gateway is connected; empty: none.", ("gateway",)),
+    ] = ""
+    user: Annotated[str, Key("user", Text(), "User name at the destination.")] = ""
+    password: Annotated[SecretRef | None, Key("password", Secret(), "Password of the user.")] = None
+    ca: Annotated[
+        SecretRef | None, Key("ca", Secret(), "Certificate authorities that are trusted; default the system's.")
+    ] = None
+    cert: Annotated[SecretRef | None, Key("cert", Secret(), "Certificate of this gateway, PEM, with its chain.")] = None
+    key: Annotated[SecretRef | None, Key("key", Secret(), "Private key of that certificate, PEM, not encrypted.")] = (
+        None
+    )
     buffer: BufferConfig = BufferConfig()
 
 

@@ -131,7 +131,9 @@ class TagReader:
         values = self._sections.read(TagConfig, path, label)
         if values is not None:
             source = self._sections.source
-            self._add(device, values, source.file, source.line(path) or 0, lambda key: source.line((*path, key)))
+            self._add(
+                device, values, source.file_of(path), source.line(path) or 0, lambda key: source.line((*path, key))
+            )
 
     def read_table(self, device: DeviceTags, file: str, path: str, at: tuple[str, int | None, str]) -> None:
         """Add the tags of a CSV table, row by row.

@@ -37,7 +37,13 @@ class BuiltIn(msgspec.Struct, frozen=True):
 
 _BUILT_IN: Mapping[str, Mapping[str, BuiltIn]] = {
     DRIVERS: {"modbus-tcp": BuiltIn("bifrost.plc.modbus.driver:ModbusDriver")},
-    CONNECTORS: {},
+    CONNECTORS: {
+        "mqtt": BuiltIn("bifrost.bridge.connectors.mqtt:MqttConnector"),
+        "mqtts": BuiltIn("bifrost.bridge.connectors.mqtt:MqttConnector"),
+        "ws": BuiltIn("bifrost.bridge.connectors.mqtt:MqttConnector"),
+        "wss": BuiltIn("bifrost.bridge.connectors.mqtt:MqttConnector"),
+        "file": BuiltIn("bifrost.bridge.connectors.file:FileConnector", needs_host=False),
+    },
 }
 _ALIASES = {"modbus": "modbus-tcp"}  # CONTRACT, Addresses and types.
 _PLANNED = ("modbus-rtu", "modbus-rtu+tcp", "modbus-udp", "modbus-tls", "s7", "eip", "opc.tcp")

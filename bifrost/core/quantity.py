@@ -108,10 +108,9 @@ def _parse(value: object, units: dict[str, int], *, own_unit: str, example: str,
         raise ValueError(f"{value!r} is not a {noun}; write for example {example!r}")
     if not math.isfinite(number) or number < 0:
         raise ValueError(f"{value!r} is not a {noun}: it must not be negative")
-    amount = round(number * factor)
-    if amount > _INT64_MAX:
+    if number * factor > _INT64_MAX:  # Also where the product of two floats is infinite.
         raise ValueError(f"{value!r} is too large for a {noun}")
-    return amount
+    return round(number * factor)
 
 
 def _split(text: str, units: dict[str, int], example: str, noun: str) -> tuple[int | float, int]:

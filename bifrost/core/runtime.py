@@ -30,7 +30,7 @@ _BODY_RING_BYTES_MIN = 16  # The native byte ring holds two words at least, or t
 
 def table_limits(limits: Limits) -> records.TableLimits:
     """Sizes of the tag table; rings are rounded up to powers of two."""
-    return _table_limits(limits.tags_count_max, limits.ring_changes_count, limits.ring_body_bytes, limits.cell_bytes)
+    return _table_limits(limits.rows_count_max, limits.ring_changes_count, limits.ring_body_bytes, limits.cells_bytes)
 
 
 def _table_limits(tags: int, ring_changes: int, ring_body_bytes: int, cell_bytes: int) -> records.TableLimits:
@@ -109,7 +109,7 @@ class Runtime:
         limits.require_memory(BackendSizes(limits, backend))
         self.limits = limits
         self.backend = backend
-        self.table = TagTable(backend.make_table(table_limits(limits)), limits.tags_count_max)
+        self.table = TagTable(backend.make_table(table_limits(limits)), limits.rows_count_max)
         self.scan = backend.make_scan(
             scan_limits(limits), self.table.native, secrets.randbits(64) if seed is None else seed
         )

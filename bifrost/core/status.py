@@ -33,6 +33,7 @@ class StatusCode(IntEnum):
     BadNotConnected = 0x808A0000
     BadDeviceFailure = 0x808B0000
     BadResourceUnavailable = 0x80040000
+    BadDataLost = 0x809D0000
 
 
 _NAMES = {int(code): code.name for code in StatusCode}

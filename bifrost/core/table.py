@@ -29,6 +29,7 @@ __all__ = ["Batch", "Changes", "Cursor", "RowColumns", "TagTable"]
 _BITS: Final = struct.Struct("<Q")
 _FLOAT: Final = struct.Struct("<d")
 _SIGN: Final = 1 << 63
+_STATUS_WORD: Final = 6  # Of the eight words of a packed slot.
 _TWO_64: Final = 1 << 64
 
 _KIND_BOOL = ValueKind.BOOL.code
@@ -209,6 +210,13 @@ class TagTable:
         self.rows_count += count
         return first
 
+    def retune(self, rows: array[int], deadbands: array[float], max_intervals: array[int]) -> None:
+        """Gives `rows` (``array('I')``) other deadbands (``'d'``) and longest intervals (``'q'``, ns), also while they are written.
+
+        Raises ValueError when a row is not defined.
+        """
+        self._check(self.native.retune(rows, deadbands, max_intervals), rows[0] if rows else 0)
+
     def rename(self, rows: Iterable[int], names: Iterable[str]) -> None:
         """Gives rows the names that data points show, when they are used again for tags of the same definition."""
         self._names.update(zip(rows, names, strict=True))
@@ -321,7 +329,11 @@ class TagTable:
 
     def statuses(self, rows: array[int]) -> array[int]:
         """StatusCodes of `rows`, without making data points."""
-        return array("I", (status for _, _, _, status, _ in records.SLOT.iter_unpack(self.native.read(rows))))
+        words = array("I")
+        words.frombytes(self.native.read(rows))
+        if sys.byteorder == "big":
+            words.byteswap()
+        return words[_STATUS_WORD :: records.SLOT.size // words.itemsize]
 
     def cursor(self) -> Cursor:
         """A reader of all changes from now on."""

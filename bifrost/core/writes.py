@@ -97,6 +97,9 @@ class WriteQueue:
             device's answer.
         audit: Keeps a record.
         now_ns: Monotonic time.
+
+    Attributes:
+        is_enabled: As given; may be changed at any time, for the writes to come.
     """
 
     def __init__(
@@ -109,7 +112,7 @@ class WriteQueue:
         audit: AuditSink,
         now_ns: Callable[[], int],
     ) -> None:
-        self._is_enabled = is_enabled
+        self.is_enabled = is_enabled
         self._count_max = count_max
         self._target_of = target_of
         self._deliver = deliver
@@ -168,7 +171,7 @@ class WriteQueue:
         """Why a write is refused, or Good."""
         if target is None:
             return StatusCode.BadNodeIdUnknown
-        if not self._is_enabled or not target.is_writable:
+        if not self.is_enabled or not target.is_writable:
             return StatusCode.BadNotWritable
         status, _ = raw_value(
             value, target.spec, scale=target.scale, offset=target.offset, engineering_range=target.range
@@ -203,6 +206,10 @@ class WriteQueue:
     async def _send(self, entry: _Entry) -> None:
         """Deliver one write, between its two audit records."""
         target, number = entry.target, entry.number
+        if not self._is_as_accepted(entry):
+            self._refuse(entry.result, target.name, entry.value, entry.who, StatusCode.BadNodeIdUnknown)
+            self._finish(entry, StatusCode.BadNodeIdUnknown)
+            return
         if not self._note("write_sent", entry.who, number=number, tag=target.name, old=target.old, value=entry.value):
             self._finish(entry, StatusCode.BadResourceUnavailable)
             return
@@ -224,6 +231,11 @@ class WriteQueue:
         finally:
             self._note("write_done", entry.who, number=number, tag=target.name, result=status_name(status))
         self._finish(entry, status)
+
+    def _is_as_accepted(self, entry: _Entry) -> bool:
+        """Whether the tag is what it was when the value was checked: a reload may have come between."""
+        target = self._target_of(entry.tag_id)
+        return target is not None and msgspec.structs.replace(target, old=entry.target.old) == entry.target
 
     def _expire(self, entry: _Entry) -> None:
         """The deadline of an entry that still waits; one under way has a timeout of its own."""

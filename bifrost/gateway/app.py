@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
@@ -24,17 +25,26 @@ from bifrost.core.config import Config, load_config
 from bifrost.core.errors import AddressError, BifrostError, ConfigError, LimitError
 from bifrost.core.log import fields, set_up_logging
 from bifrost.core.quantity import format_size
+from bifrost.core.rows import RowPool
 from bifrost.core.runtime import BackendSizes, Runtime
 from bifrost.core.writes import WriteQueue
+from bifrost.gateway import health
 from bifrost.gateway.commands import Commands
 from bifrost.gateway.control import ControlServer, bind_socket
 from bifrost.gateway.devices import link_errors, make_driver
+from bifrost.gateway.diagnostics import Diagnostics
 from bifrost.gateway.exits import EXIT_DONE, EXIT_FAILED, EXIT_WRONG
 from bifrost.gateway.health import make_metrics
+from bifrost.gateway.http import make_http
 from bifrost.gateway.learned import LearnedStore
 from bifrost.gateway.lock import DirectoryLock
-from bifrost.gateway.polling import Polled, define_rows, link_children
+from bifrost.gateway.memory import config_regions
+from bifrost.gateway.notify import Notifier
+from bifrost.gateway.opcua import OpcUa
+from bifrost.gateway.polling import Polled, define_rows, make_pollers, poller_children
+from bifrost.gateway.reload import Reloader
 from bifrost.gateway.supervisor import Child, ChildStatus, Supervisor
+from bifrost.gateway.uplinks import Uplinks
 from bifrost.gateway.writing import Delivery
 from bifrost.plc.scan import Device, Scanner
 
@@ -54,6 +64,7 @@ class Gateway:
 
     Args:
         config: What it is told.
+        environ: For variables and overrides of a reload, and the service manager's socket; None: that of this process.
 
     Raises:
         ConfigError: A device's settings cannot work.
@@ -63,20 +74,27 @@ class Gateway:
         OSError: The system refuses a thread.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, environ: Mapping[str, str] | None = None) -> None:
+        environ = os.environ if environ is None else environ
         self.config = config
         self.clock = Clock()
         self.started_ns = self.clock.now_ns()
         self.version = __version__
-        self.memory_bytes = config.limits.require_memory(BackendSizes(config.limits))
+        self.memory_bytes = config.limits.require_memory(BackendSizes(config.limits), config_regions(config))
         self.runtime = Runtime(config.limits)
-        self.warnings = list(config.warnings)
-        if self.runtime.backend.BACKEND != "c":
-            self.warnings.append(_FALLBACK_WARNING)
-        self.runtime.table.name_of = config.tags.full_name
+        self.warnings = self._warnings()
+        self.runtime.table.name_of = self.name_of
+        self.former_names: dict[int, str] = {}  # Of rows that no tag has any more, and that readers may still meet.
         directory = config.gateway.data_dir
         self.learned = LearnedStore(directory)
         self.devices = self._make_devices()
+        self.rows = RowPool(
+            self.runtime.table,
+            self.clock,
+            rows_count_max=config.limits.tags_count_max,
+            rows_count=self.runtime.table.rows_count,
+            passed=self._passed,
+        )
         self.audit = AuditLog(os.path.join(directory, "state"), config.limits.audit_bytes_max, self.clock.utc_ns)
         self.scanner = Scanner(self.runtime, clock=self.clock, on_learned=self._on_learned)
         self.delivery = Delivery(config.tags, self.runtime.table, self.scanner, self.devices)
@@ -95,6 +113,12 @@ class Gateway:
             clients_count_max=config.limits.control_clients_max,
             line_bytes_max=config.limits.control_line_bytes_max,
         )
+        self.diagnostics = None if config.opcua is None else Diagnostics(self)
+        self.opcua = None if config.opcua is None else OpcUa(self)
+        self.uplinks = Uplinks(self)
+        self.pollers = make_pollers(self.scanner, self.devices)
+        self.notifier = Notifier(environ, status=lambda: health.status_line(self), beat=self._beat)
+        self.reloader = Reloader(self, environ, on_begin=self.notifier.reloading, on_end=self.notifier.ready)
         self.supervisor = Supervisor(_report_failure, now_ns=self.clock.now_ns)
         self.metrics = make_metrics(self)
 
@@ -104,19 +128,31 @@ class Gateway:
             Child("control", self.control.run),
             Child("writes", self.writes.run),
             Child("learned", self.learned.run),
-            *link_children(self.scanner, self.config.tags, self.devices),
+            Child("reload", self.reloader.run),
+            *poller_children(self.pollers),
         ]
+        if self.notifier.is_needed:
+            children.append(Child("notify", self.notifier.run))
+        if self.config.http.bind is not None:
+            children.append(Child("http", make_http(self).run))
+        if self.diagnostics is not None and self.opcua is not None:
+            children += [Child("diagnostics", self.diagnostics.run), Child("opcua", self.opcua.run)]
+        children += self.uplinks.children()
         self.audit.append("start", "gateway", version=self.version, config=self.config.file)
         async with asyncio.TaskGroup() as group:
             task = group.create_task(self.supervisor.run(children), name="supervisor")
             self._log_summary()
+            self.notifier.ready()
             await stop.wait()
+            self.notifier.stopping()
             task.cancel()
+        await self.uplinks.close()
         self.audit.append("stop", "gateway")
 
     def close(self) -> None:
         """Ends polling and closes files. Safe to call twice."""
         self.runtime.close()
+        self.uplinks.stop_thread()
         self.audit.close()
 
     def __enter__(self) -> Self:
@@ -126,6 +162,61 @@ class Gateway:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def name_of(self, row: int) -> str:
+        """Full name of the tag or diagnostic in a row of the table, or that of the tag it had before."""
+        if self.config.tags.has_id(row):
+            return self.config.tags.full_name(row)
+        own = self.diagnostics.name_of(row) if self.diagnostics is not None else None
+        return own or self.former_names.get(row, str(row))
+
+    def _passed(self) -> int:
+        """The position in the change ring that all readers have passed; OPC UA follows at each reload."""
+        head = self.runtime.table.native.ring_head()
+        passed = self.uplinks.passed()
+        return head if passed is None else min(head, passed)
+
+    async def _beat(self) -> None:
+        await self.scanner.beat()
+        self.uplinks.require_moving()
+
+    async def show_configuration(self, before: Config) -> None:
+        """Whatever shows or sends tags follows `config`, which was `before` until now.
+
+        Raises:
+            BifrostError: Something cannot; the others follow all the same.
+        """
+        self.warnings = self._warnings()
+        self.memory_bytes = self.config.limits.memory_bytes(
+            BackendSizes(self.config.limits), config_regions(self.config)
+        )
+        failures: list[BifrostError] = []
+        for follow in (self._show_in_opcua, self._send_by_uplinks, partial(self._serve_http, before)):
+            try:
+                await follow()
+            except BifrostError as error:
+                failures.append(error)
+        self.metrics = make_metrics(self)
+        if failures:
+            raise failures[0]
+
+    async def _show_in_opcua(self) -> None:
+        if self.opcua is not None:
+            self.opcua.show_anew()
+
+    async def _send_by_uplinks(self) -> None:
+        self.uplinks.follow(self.config.tags)
+        await self.uplinks.change()
+
+    async def _serve_http(self, before: Config) -> None:
+        if before.http != self.config.http:
+            await self.supervisor.stop("http")
+            if self.config.http.bind is not None:
+                self.supervisor.start(Child("http", make_http(self).run))
+
+    def _warnings(self) -> list[str]:
+        fallback = [] if self.runtime.backend.BACKEND == "c" else [_FALLBACK_WARNING]
+        return [*self.config.warnings, *fallback]
 
     def _make_devices(self) -> list[Polled]:
         devices = []
@@ -148,7 +239,7 @@ class Gateway:
             extra=fields(
                 name=self.config.gateway.name,
                 devices=len(self.devices),
-                links=len({polled.driver.link_key for polled in self.devices}),
+                links=len(self.pollers),
                 tags=len(self.config.tags),
                 requests_per_s=sum(polled.requests_per_s for polled in self.devices),
                 memory_bytes=self.memory_bytes,
@@ -193,7 +284,7 @@ def _run_locked(config: Config, log_level: str, environ: Mapping[str, str]) -> i
         lines_per_second=config.limits.log_lines_per_second,
     )
     try:
-        asyncio.run(_serve(config))
+        asyncio.run(_serve(config, environ))
     except (ConfigError, AddressError, LimitError) as error:
         return _refuse(_explained(config, error), EXIT_WRONG)
     finally:
@@ -201,13 +292,14 @@ def _run_locked(config: Config, log_level: str, environ: Mapping[str, str]) -> i
     return EXIT_DONE
 
 
-async def _serve(config: Config) -> None:
+async def _serve(config: Config, environ: Mapping[str, str]) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _begin_stop, stop)
     loop.set_exception_handler(_report_callback_failure)
-    with Gateway(config) as gateway:
+    with Gateway(config, environ) as gateway:
+        loop.add_signal_handler(signal.SIGHUP, gateway.reloader.signal)
         gc.collect()
         gc.freeze()  # What was made until here stays: the collector need not look at it again.
         await gateway.run(stop)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from bifrost._native import backend
 from bifrost.core.config import Config, read_config
 from bifrost.core.config_read import Problems
 from bifrost.core.config_sections import WINDOW_PROBE, DeviceConfig
@@ -20,6 +21,9 @@ from bifrost.core.limits import Region
 from bifrost.core.runtime import BackendSizes
 from bifrost.core.table import RowColumns
 from bifrost.gateway.devices import address_errors, link_errors, make_driver
+from bifrost.gateway.memory import config_regions
+from bifrost.gateway.opcua import check_opcua
+from bifrost.gateway.uplinks import check_uplinks
 from bifrost.plc.plan import requests_per_second
 
 __all__ = ["Block", "DeviceReport", "Inspection", "LinkReport", "check_file", "inspect_config", "inspect_file"]
@@ -128,15 +132,20 @@ def inspect_config(config: Config) -> Inspection:
     problems.warnings.extend(config.warnings)
     sizes = BackendSizes(config.limits)
     try:
-        config.limits.require_memory(sizes)
+        config.limits.require_memory(sizes, config_regions(config))
     except LimitError as error:
         problems.add(_limit_error(config, error))
     planner = _Planner(config, problems)
     devices = [report for device in config.devices if (report := planner.plan(device)) is not None]
     planner.check_links()
+    refusal = check_opcua(config, is_core_compiled=backend.BACKEND == "c")
+    if refusal is not None:
+        problems.add(refusal)
+    for uplink_error in check_uplinks(config):
+        problems.add(uplink_error)
     if problems.errors_count:
         return _refused(config.file, problems, config)
-    regions = config.limits.regions(sizes)
+    regions = config.limits.regions(sizes, config_regions(config))
     return Inspection(
         file=config.file,
         warnings=tuple(problems.warnings),
@@ -168,7 +177,7 @@ class _Planner:
             self._problems.add(problem)
         view = self._config.tags.of_device(device.name)
         try:
-            requests = driver.plan(view, view.ids)
+            requests = driver.plan(view, range(len(view)))
         except AddressError as error:
             self._add_address_errors(driver, device, error)
             return None
@@ -207,8 +216,8 @@ class _Planner:
             self._problems.add(device.error("", str(error)))
 
     def _count_cells(self, device: DeviceConfig, requests: Sequence[Request]) -> None:
-        ids = self._config.tags.device_range(device.name)
-        columns = RowColumns.from_decodes(ids.start, len(ids), (request.decodes for request in requests))
+        count = len(self._config.tags.device_range(device.name))
+        columns = RowColumns.from_decodes(0, count, (request.decodes for request in requests))
         self._cell_bytes += sum(columns.cell_sizes)
 
     def _add_to_link(self, report: DeviceReport, device: DeviceConfig) -> None:

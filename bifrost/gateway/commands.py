@@ -1,4 +1,4 @@
-"""The commands of the control socket: `status`, `read`, `watch`, `write`, `limits`, `metrics`.
+"""The commands of the control socket: `status`, `read`, `watch`, `write`, `why`, `reload`, `limits`, `metrics`.
 
 | command | request | answer |
 |---|---|---|
@@ -6,6 +6,8 @@
 | `read` | `tags`: full names and patterns | `values`: `tag value unit quality source_time server_time` |
 | `watch` | `tags`, `interval_s` | the same again and again, until the client leaves or sends anything |
 | `write` | `tag`, and `value` or `text`; `timeout_s` | `tag`, `quality` of the device's answer, `value` as read back |
+| `why` | `tag` | `why`: facts about the tag, and `sentences` that say them |
+| `reload` | | `reload`: what changed, once it works |
 | `limits` | | `limits` and `regions` of memory |
 | `metrics` | | `lines` in Prometheus' text format |
 """
@@ -24,7 +26,9 @@ from bifrost.core.status import StatusCode, status_name
 from bifrost.gateway import health
 from bifrost.gateway.control import ControlSession
 from bifrost.gateway.exits import EXIT_FAILED, EXIT_UNREACHABLE, EXIT_WRONG
+from bifrost.gateway.memory import config_regions
 from bifrost.gateway.values import parse_value, value_record
+from bifrost.gateway.why import why_record
 
 if TYPE_CHECKING:
     from bifrost.gateway.app import Gateway
@@ -60,6 +64,8 @@ class Commands:
             "read": self._read,
             "watch": self._watch,
             "write": self._write,
+            "why": self._why,
+            "reload": self._reload,
             "limits": self._limits,
             "metrics": self._metrics,
         }
@@ -119,10 +125,21 @@ class Commands:
         words = "no answer; the device may have got the value" if status in _UNREACHABLE else "the write was refused"
         return f"{words} ({status_name(status)})"
 
+    async def _why(self, request: Mapping[str, Any], session: ControlSession) -> None:
+        name = request.get("tag")
+        if not isinstance(name, str):
+            raise ValueError("why names its tag")
+        await session.send({"why": why_record(self._gateway, self._id_of(name))})
+
+    async def _reload(self, request: Mapping[str, Any], session: ControlSession) -> None:
+        await session.send({"reload": await self._gateway.reloader.ask(session.who)})
+
     async def _limits(self, request: Mapping[str, Any], session: ControlSession) -> None:
         limits = self._gateway.config.limits
         head = {
-            "regions": limits.regions(BackendSizes(limits, self._gateway.runtime.backend)),
+            "regions": limits.regions(
+                BackendSizes(limits, self._gateway.runtime.backend), config_regions(self._gateway.config)
+            ),
             "memory_bytes": self._gateway.memory_bytes,
         }
         items = (

@@ -4,7 +4,7 @@ A child is an async function that runs until it is cancelled. One that raises, o
 jitter; its siblings never notice. Errors that a restart cannot mend (`ConfigError`, `AddressError`, `LimitError`) make it *failed*: it
 stays down and is reported until the gateway is restarted. This is the only place in Bifrost that catches `Exception`.
 
-States of a child: running, waiting (for its restart), failed, stopped.
+States of a child: running, waiting (for its restart), failed, stopped. Children can be added and removed while the others run.
 """
 
 from __future__ import annotations
@@ -83,6 +83,8 @@ class Supervisor:
         self._now_ns = now_ns
         self._chance = chance
         self._statuses: dict[str, ChildStatus] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._group: asyncio.TaskGroup | None = None
 
     @property
     def statuses(self) -> Sequence[ChildStatus]:
@@ -95,12 +97,40 @@ class Supervisor:
         Raises:
             ValueError: Two children have the same name.
         """
-        self._statuses = {child.name: ChildStatus(child.name) for child in children}
-        if len(self._statuses) != len(children):
+        if len({child.name for child in children}) != len(children):
             raise ValueError("two children have the same name")
-        async with asyncio.TaskGroup() as group:
-            for child in children:
-                group.create_task(self._keep_alive(child), name=child.name)
+        self._statuses.clear()
+        self._tasks.clear()
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                for child in children:
+                    self.start(child)
+                await asyncio.Event().wait()
+        finally:
+            self._group = None
+
+    def start(self, child: Child) -> None:
+        """Runs one more child, while `run` runs.
+
+        Raises:
+            ValueError: There is one of that name, or nothing runs.
+        """
+        if self._group is None:
+            raise ValueError("children are started while the supervisor runs")
+        if child.name in self._statuses:
+            raise ValueError(f"there is a child named {child.name!r}")
+        self._statuses[child.name] = ChildStatus(child.name)
+        self._tasks[child.name] = self._group.create_task(self._keep_alive(child), name=child.name)
+
+    async def stop(self, name: str) -> None:
+        """Cancels one child, waits until it has cleaned up, and forgets it. Does nothing for a name that is not there."""
+        task = self._tasks.get(name)
+        if task is None:
+            return
+        task.cancel()
+        await asyncio.wait([task])
+        del self._tasks[name], self._statuses[name]
 
     async def _keep_alive(self, child: Child) -> None:
         status = self._statuses[child.name]

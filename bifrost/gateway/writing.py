@@ -38,9 +38,14 @@ class Delivery:
         self._scanner = scanner
         self._by_name = {polled.config.name: polled for polled in devices}
 
+    def replace(self, columns: TagColumns, devices: Sequence[Polled]) -> None:
+        """Other tags and devices from now on; writes under way end with those they began with."""
+        self._columns = columns
+        self._by_name = {polled.config.name: polled for polled in devices}
+
     def target_of(self, tag_id: int) -> WriteTarget | None:
         """See `core.writes.WriteQueue`."""
-        if not 0 <= tag_id < len(self._columns):
+        if not self._columns.has_id(tag_id):
             return None
         tag = self._columns[tag_id]
         polled = self._by_name[tag.device]
@@ -66,6 +71,8 @@ class Delivery:
             NoAnswerError: The device does not answer; after that nobody knows whether it has the value.
             ClosedError: It is not connected.
         """
+        if not self._columns.has_id(tag_id):
+            raise ClosedError("the tag is not configured any more")
         tag = self._columns[tag_id]
         polled = self._by_name[tag.device]
         if polled.device is None:

@@ -50,7 +50,7 @@ class Device:
         driver: As given.
         link: The link it shares with devices of the same `link_key`.
         watches: What is polled.
-        refused: Labels of the blocks that it refuses now.
+        refused: Labels of the blocks that it refuses now, with the code it answers.
     """
 
     def __init__(self, name: str, driver: Driver, link: Link) -> None:
@@ -58,7 +58,7 @@ class Device:
         self.driver = driver
         self.link = link
         self.watches: list[Watch] = []
-        self.refused: set[str] = set()
+        self.refused: dict[str, int] = {}
 
     def status(self) -> DeviceStatus:
         """How it is now."""

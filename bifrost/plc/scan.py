@@ -294,6 +294,15 @@ class Scanner:
             return
         raise NoAnswerError(f"{device.name}: its plan changes faster than it can be polled")
 
+    async def beat(self) -> None:
+        """Returns once the engine has taken an event and answered it, which waits for no device. Raises ClosedError, LimitError."""
+        idle = next((index for index, link in enumerate(self._links) if link is None or not link.is_up), 0)
+        token, future = self._ask_engine(Event(records.EVENT_POLL, idle))
+        try:
+            await future
+        finally:
+            self._futures.pop(token, None)
+
     def status(self) -> list[LinkStatus]:
         """All links, in the order of their numbers."""
         return [
@@ -440,14 +449,14 @@ class Scanner:
         device = adopted.owners[id(request)]
         if notice.code == 0:
             if request.label in device.refused:
-                device.refused.discard(request.label)
+                del device.refused[request.label]
                 _log.info("%s: %s is good again", device.name, request.label)
         elif device.driver.explain(Failure(request, notice.code, notice.data)):
             self._learned.add(device)
             if self._on_learned is not None:
                 self._on_learned(device)
         elif request.label not in device.refused:
-            device.refused.add(request.label)
+            device.refused[request.label] = notice.code
             told = (device.name, request.label, notice.code, status_name(notice.status))
             _log.warning("%s: %s is refused with code %d (%s)", *told)
 
@@ -465,6 +474,11 @@ class Scanner:
 
     def _ask(self, device: Device, event: Event) -> tuple[int, asyncio.Future[Action]]:
         self._require_open(device)
+        return self._ask_engine(event)
+
+    def _ask_engine(self, event: Event) -> tuple[int, asyncio.Future[Action]]:
+        if self.is_closed:
+            raise ClosedError("the scanner was closed")
         if self._commands.is_full:
             limit = self.runtime.limits.commands_count_max
             raise LimitError("commands_count_max", limit, "the scan engine does not keep up")

@@ -63,6 +63,7 @@ def test_memory_is_the_sum_of_all_regions():
         "tag columns",
         "write queue",
         "control socket",
+        "http",
         "outbox",
     ]
     assert limits.memory_bytes(Sizes(), others) == sum(region.bytes for region in regions)

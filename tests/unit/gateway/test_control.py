@@ -46,7 +46,7 @@ async def command(request, session):
 
 async def until(is_true):
     """Gives the loop turns until `is_true()`; the caller's or pytest's time-out ends a failure."""
-    while not is_true():  # noqa: ASYNC110  # what is waited for has no event
+    while not is_true():  # what is waited for has no event
         await asyncio.sleep(0)
 
 

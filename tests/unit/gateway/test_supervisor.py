@@ -8,6 +8,14 @@ from bifrost.core.errors import ConfigError
 from bifrost.gateway.supervisor import Child, ChildState, Supervisor
 
 
+async def until(holds):
+    """Waits until `holds()`; the caller sets the time limit."""
+    while True:
+        if holds():
+            return
+        await asyncio.sleep(0.001)
+
+
 class Bench:
     """A supervisor whose pauses are recorded and take no time; after `pauses_max` of them it is cancelled."""
 
@@ -141,6 +149,45 @@ def test_error_inside_a_task_group_is_named():
         return bench
 
     assert asyncio.run(scenario()).supervisor.statuses[0].last_error == "OSError: inner"
+
+
+def test_children_come_and_go_while_the_others_run():
+    seen, others = [], []
+
+    async def scenario():
+        bench = Bench(pauses_max=1)
+        supervisor = bench.supervisor
+        with pytest.raises(ValueError, match="while the supervisor runs"):
+            supervisor.start(Child("early", forever([])))
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            task = group.create_task(supervisor.run([Child("old", forever(others))]))
+            await until(lambda: others)
+            supervisor.start(Child("new", forever(seen)))
+            with pytest.raises(ValueError, match="named 'new'"):
+                supervisor.start(Child("new", forever(seen)))
+            await until(lambda: seen)
+            await supervisor.stop("new")
+            await supervisor.stop("new")
+            assert [status.name for status in supervisor.statuses] == ["old"]
+            supervisor.start(Child("new", forever(seen)))  # The name is free again.
+            await asyncio.sleep(0)
+            task.cancel()
+
+    asyncio.run(scenario())
+    assert (seen, others) == (["start", "stop", "start", "stop"], ["start", "stop"])
+
+
+def test_child_is_stopped_while_it_waits_for_its_restart():
+    async def scenario():
+        bench = Bench(pauses_max=1)
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            task = group.create_task(bench.supervisor.run([Child("bad", failing(OSError("no")))]))
+            await bench.enough.wait()
+            await bench.supervisor.stop("bad")
+            assert bench.supervisor.statuses == ()
+            task.cancel()
+
+    asyncio.run(scenario())
 
 
 def test_two_children_of_one_name_are_refused():
