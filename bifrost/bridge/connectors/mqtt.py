@@ -19,13 +19,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from bifrost.bridge.connectors.dial import Attempt, Dialer
 from bifrost.bridge.connectors.in_flight import Batch, InFlight
 from bifrost.bridge.connectors.mqtt_settings import read_settings
-from bifrost.bridge.connectors.paho_client import PahoClient, new_properties, upgrade
+from bifrost.bridge.connectors.paho_client import PahoClient, PublishProperties, upgrade
 from bifrost.bridge.connectors.paho_loop import Handlers, PahoLoop, Welcome
 from bifrost.bridge.connectors.tls import explain, make_context
 from bifrost.bridge.connectors.wire import connect
@@ -48,7 +47,6 @@ _TURN_RECORDS: Final = 32  # After so many records or bytes the loop has its tur
 _TURN_BYTES: Final = 64 << 10
 _FAREWELL_S: Final = 0.5
 _NOT_IN_TOPIC: Final = frozenset("+#\0")  # MQTT 5.0, 4.7.1 and 4.7.3.
-_IDENTITY: Final = "bifrost-id"  # CONTRACT, JSON payload.
 _NEVER_ACCEPTED: Final = frozenset({0x90, 0x95, 0x99})  # Topic, size and format of this message; MQTT 5.0, 2.4.
 _ID_UNKNOWN: Final = 0x92  # In PUBCOMP: the broker had finished this message before the connection was lost; 4.3.3.
 
@@ -212,7 +210,7 @@ class MqttConnector:
     async def _publish_all(self, batch: Batch) -> None:
         turn_records = turn_bytes = 0
         for index, record in enumerate(batch.records):
-            refusal = self._refusal(record)
+            refusal = self._refusal(record) if self._is_open else ""
             if refusal:
                 batch.settle(index, Outcome.REFUSED, refusal)
                 continue
@@ -248,7 +246,7 @@ class MqttConnector:
             return False
         if not self._in_flight:
             line.begin_waiting()
-        properties = _properties(record) if settings.is_version_5 else None
+        properties = PublishProperties(record.identity, record.content_type) if settings.is_version_5 else None
         packet_id = line.publish(
             record.topic, record.payload, qos=settings.qos, retain=settings.retain, properties=properties
         )
@@ -307,15 +305,3 @@ class MqttConnector:
         if settings.session_expiry_s == 0 or settings.qos == 0:  # What was not written then never comes back.
             self._in_flight.forget()
         self._news.set()
-
-
-def _properties(record: Record) -> Properties | None:
-    """What MQTT 5 says beside the payload: its form, and the identity for de-duplication."""
-    if not record.identity and not record.content_type:
-        return None
-    properties = new_properties(PacketTypes.PUBLISH)
-    if record.content_type:
-        properties.ContentType = record.content_type
-    if record.identity:
-        properties.UserProperty = (_IDENTITY, record.identity)
-    return properties

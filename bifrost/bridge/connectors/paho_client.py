@@ -26,10 +26,11 @@ from bifrost.bridge.connectors.mqtt_settings import MqttSettings
 if TYPE_CHECKING:
     from paho.mqtt.client import SocketLike
 
-__all__ = ["PahoClient", "new_properties", "upgrade"]
+__all__ = ["PahoClient", "PublishProperties", "upgrade"]
 
 _REFUSED: Final = 0x80  # MQTT 5.0, 2.4: reason codes from here on are failures.
-_PUBREC_FIXED: Final = struct.Struct("!H")  # Packet identifier; a reason code may follow. MQTT 5.0, 3.5.2.
+_UINT16: Final = struct.Struct("!H")  # MQTT 5.0, 1.5.2.
+_IDENTITY: Final = b"\0\x0abifrost-id"  # CONTRACT, JSON payload.
 
 
 class PahoClient(Client):
@@ -75,7 +76,7 @@ class PahoClient(Client):
         self._wire = wire
         self.username_pw_set(settings.user or None, password)
         if settings.is_version_5:
-            properties = new_properties(PacketTypes.CONNECT)
+            properties = _new_properties(PacketTypes.CONNECT)
             properties.SessionExpiryInterval = self._expiry_s
             self.connect_async(
                 settings.host, settings.port, settings.keep_alive_s, clean_start=clean_start, properties=properties
@@ -131,16 +132,58 @@ class PahoClient(Client):
 
     def _handle_pubrec(self) -> MQTTErrorCode:
         packet = bytes(self._in_packet["packet"])
-        if self._settings.is_version_5 and len(packet) > _PUBREC_FIXED.size:
-            (packet_id,) = _PUBREC_FIXED.unpack_from(packet)
-            reason = packet[_PUBREC_FIXED.size]
+        if self._settings.is_version_5 and len(packet) > _UINT16.size:  # A reason code follows; MQTT 5.0, 3.5.2.
+            (packet_id,) = _UINT16.unpack_from(packet)
+            reason = packet[_UINT16.size]
             if reason >= _REFUSED and packet_id in self._out_messages:
                 code = ReasonCode(PacketTypes.PUBREC, identifier=reason)
-                return self._do_on_publish(packet_id, code, new_properties(PacketTypes.PUBREC))
+                return self._do_on_publish(packet_id, code, _new_properties(PacketTypes.PUBREC))
         return super()._handle_pubrec()
 
 
-def new_properties(packet_type: int) -> Properties:
+class PublishProperties:
+    """Properties of one PUBLISH, packed; paho's own take 60 µs for these two, more than all the rest of a message.
+
+    Source: MQTT 5.0, 2.2.2 and 3.3.2.3.
+
+    Args:
+        identity: For the user property ``bifrost-id``; empty: none.
+        content_type: Empty: none.
+    """
+
+    __slots__ = ("_packed",)
+
+    def __init__(self, identity: str, content_type: str) -> None:
+        packed = b"".join(
+            (
+                b"\x03" + _text(content_type) if content_type else b"",
+                b"\x26" + _IDENTITY + _text(identity) if identity else b"",
+            )
+        )
+        self._packed = _length(len(packed)) + packed
+
+    def pack(self) -> bytes:
+        """What paho asks of it."""
+        return self._packed
+
+
+def _text(text: str) -> bytes:
+    """A UTF-8 string; MQTT 5.0, 1.5.4."""
+    encoded = text.encode()
+    return _UINT16.pack(len(encoded)) + encoded
+
+
+def _length(count: int) -> bytes:
+    """A variable byte integer; MQTT 5.0, 1.5.5."""
+    encoded = bytearray()
+    while True:
+        count, digit = count >> 7, count & 0x7F
+        encoded.append(digit | (0x80 if count else 0))
+        if not count:
+            return bytes(encoded)
+
+
+def _new_properties(packet_type: int) -> Properties:
     """Properties of an MQTT 5 packet, none set."""
     return Properties(packet_type)  # type: ignore[no-untyped-call]  # paho leaves it without annotations.
 

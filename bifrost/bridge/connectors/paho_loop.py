@@ -8,23 +8,31 @@ Nothing in it blocks, and no call of it waits, but for `handshake`.
 from __future__ import annotations
 
 import asyncio
+import logging
+import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from paho.mqtt.client import ConnectFlags, DisconnectFlags
 from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.exception import MQTTException
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from bifrost.bridge.connectors.mqtt_settings import MqttSettings
-from bifrost.bridge.connectors.paho_client import PahoClient
+from bifrost.bridge.connectors.paho_client import PahoClient, PublishProperties
 from bifrost.bridge.connectors.tls import explain
 from bifrost.core.errors import ConnectError
+from bifrost.core.log import fields
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, SocketLike
 
 __all__ = ["Handlers", "PahoLoop", "Welcome"]
+
+_LOG: Final = logging.getLogger("bifrost.bridge.mqtt")
+_UNREADABLE: Final = (ValueError, LookupError, TypeError, AttributeError, struct.error, MQTTException)
+"""What paho raises at some malformed packets instead of saying that they are."""
 
 _TICK_S: Final = 1.0
 _TICKS_PER_TIMEOUT: Final = 4
@@ -128,15 +136,16 @@ class PahoLoop:
         return not self._is_over and self._client.want_write()
 
     def publish(
-        self, topic: str, payload: bytes, *, qos: int, retain: bool, properties: Properties | None
+        self, topic: str, payload: bytes, *, qos: int, retain: bool, properties: PublishProperties | None
     ) -> int | None:
         """Makes a message ready; `flush` sends it.
 
         Returns:
             Its packet identifier; None: the connection is over.
         """
+        packed = cast("Properties | None", properties)  # It asks for `pack` alone.
         for _ in range(_PACKET_IDS_COUNT):  # Identifiers go round; one may be held by an old message in flight.
-            info = self._client.publish(topic, payload, qos, retain, properties)
+            info = self._client.publish(topic, payload, qos, retain, packed)
             if info.rc != MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
                 break
         return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
@@ -171,7 +180,11 @@ class PahoLoop:
     def _readable(self) -> None:
         if self._is_over:
             return
-        self._client.loop_read()
+        try:
+            self._client.loop_read()
+        except _UNREADABLE as error:
+            _LOG.warning("a packet cannot be read", extra=fields(uplink=self._settings.name, reason=repr(error)))
+            self.end("what the peer says is not MQTT")
         self._after_callbacks()
         if not self._is_over and self._client.has_unread():
             self._loop.call_soon(self._readable)

@@ -5,8 +5,11 @@ import contextlib
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bifrost.bridge.connectors.mqtt import MqttConnector
+from bifrost.bridge.connectors.paho_client import PahoClient
 from bifrost.core.config_rules import SecretRef
 from bifrost.core.config_sections import UplinkConfig
 from bifrost.core.contracts import Outcome, Record
@@ -30,9 +33,9 @@ QOS_MAX_1 = b"\x24\x01"
 SECOND_NS = 1_000_000_000
 
 
-def connector(port, **settings):
-    settings = {"timeout_ns": 20 * SECOND_NS, "qos": 1} | settings
-    uplink = UplinkConfig(name="plant", url=parse_url(f"mqtt://127.0.0.1:{port}"), **settings)
+def connector(port, **chosen):
+    chosen = {"timeout_ns": 20 * SECOND_NS, "qos": 1} | chosen
+    uplink = UplinkConfig(name="plant", url=parse_url(f"mqtt://127.0.0.1:{port}"), **chosen)
     return MqttConnector(uplink, "line-3", lambda secret: f"secret of {secret}")
 
 
@@ -554,3 +557,34 @@ def test_user_and_password_are_revealed_at_each_connection():
 def test_settings_that_cannot_work_are_refused(url, settings, message):
     with pytest.raises(ConfigError, match=f"uplink.plant.{message}"):
         MqttConnector(UplinkConfig(name="plant", url=parse_url(url), **settings), "g", str)
+
+
+@given(st.lists(st.tuples(st.integers(0, 15), st.integers(0, 15), st.binary(max_size=12)), min_size=1, max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_whatever_a_broker_says_every_record_gets_an_answer(packets):
+    async def broker(peer):
+        await peer.welcome()
+        await peer.packet()
+        for kind, flags, body in packets:
+            peer.send(kind, body, flags)
+        await peer.writer.drain()
+
+    async def scenario(ours, _):
+        await ours.open()
+        acks = await ours.send(records(1, 2, 3))
+        assert [ack.sequence for ack in acks] == [1, 2, 3]
+
+    run(scenario, broker, qos=2)
+
+
+def test_a_packet_that_paho_cannot_read_ends_the_connection(monkeypatch):
+    def fails(client):
+        raise ValueError("Expected exactly one name, found []")
+
+    async def scenario(ours, _):
+        await ours.open()
+        monkeypatch.setattr(PahoClient, "loop_read", fails)
+        (ack,) = await ours.send(records(1))
+        assert ack.reason == "what the peer says is not MQTT"
+
+    run(scenario, obliging)
