@@ -142,8 +142,7 @@ class Uplink:
         self._connector = connector
         self._place = place
         self._chance = chance
-        self._tags = place.tags
-        self._stream = Stream(place.table, self._tags.select(config.tags), self._deadband())
+        self._stream = Stream(place.table, place.tags.select(config.tags), self._deadband())
         self._staging = Staging(place.limits.outbox_samples_max, place.limits.outbox_batch_bytes, self._name_of)
         directory = place.directory / "quarantine"
         self._quarantine = Quarantine(str(directory / f"{config.name}.jsonl"), place.limits.quarantine_bytes_max)
@@ -165,7 +164,7 @@ class Uplink:
     def _deadband(self) -> Deadband | None:
         if not self.config.deadband:
             return None
-        tags, table = self._tags, self._place.table
+        tags, table = self._place.tags, self._place.table
         intervals = ((row, tags.max_interval_ns(row)) for row in tags.ids if tags.max_interval_ns(row))
         return Deadband(self.config.deadband, table.tags_count_max, table.kind, intervals)
 
@@ -179,13 +178,13 @@ class Uplink:
 
     def follow(self, tags: TagColumns) -> None:
         """After a reload: the same uplink, with the tags there are now. Raises LimitError, see `Stream.select`."""
+        self._place = self._place._replace(tags=tags)
         self._stream.select(tags.select(self.config.tags), self._deadband())
-        self._tags = tags
 
     def succeed(self, predecessor: Uplink) -> None:
         """Goes on reading the ring where `predecessor`, closed, has ended; it was the same uplink with other settings."""
         self._stream = predecessor._stream
-        self._stream.select(self._tags.select(self.config.tags), self._deadband())
+        self._stream.select(self._place.tags.select(self.config.tags), self._deadband())
 
     @property
     def is_connected(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from bifrost.core.clock import Clock
 from bifrost.core.errors import LimitError
@@ -47,7 +47,6 @@ class RowPool:
         self._rows_count = rows_count
         self._passed = passed
         self._free: defaultdict[_Definition, list[int]] = defaultdict(list)
-        self._definitions: dict[int, _Definition] = {}
         self._retired: deque[tuple[int, _Definition, int]] = deque()  # By position; then definition and row.
 
     @property
@@ -81,22 +80,20 @@ class RowPool:
         for offset, index in enumerate(missing):
             rows[index] = first + offset
         taken = [row for row in rows if row is not None]
-        self._definitions.update(zip(taken, wanted, strict=True))
         self._prepare(columns, used_again, array("I", [taken[index] for index in used_again]))
         if names is not None:
             self._table.rename(taken, names)
         return taken
 
-    def give(self, rows: Iterable[int]) -> None:
-        """Takes back rows of `take` that nothing writes and nobody reads any more."""
-        for row in rows:
-            self._free[self._definitions.pop(row)].append(row)
+    def give(self, rows: Sequence[int], columns: RowColumns) -> None:
+        """Takes back `rows`, defined like `columns`, that nothing writes and nobody reads any more."""
+        for index, row in enumerate(rows):
+            self._free[_definition(columns, index)].append(row)
 
     def retire(self, rows: Sequence[int], columns: RowColumns) -> None:
         """Takes back `rows`, defined like `columns`; nothing writes them any more, but readers may not have seen all their changes yet."""
         head = self._table.native.ring_head()
         for index, row in enumerate(rows):
-            self._definitions.pop(row, None)
             self._retired.append((head, _definition(columns, index), row))
 
     def _reclaim(self) -> None:
@@ -114,8 +111,10 @@ class RowPool:
             return 0
         if self._rows_count + len(missing) > self._rows_count_max:
             count = self._rows_count + len(missing)
-            waiting = f", {self.retired_count} of them not free yet" if self._retired else ""
-            raise LimitError("tags_count_max", self._rows_count_max, f"{count} rows of tags are needed{waiting}")
+            message = (
+                f"{count} rows of tags are needed; that of a tag that goes is free once it is gone and all readers know"
+            )
+            raise LimitError("tags_count_max", self._rows_count_max, message)
         first = self._table.define(columns.pick(missing))
         self._rows_count += len(missing)
         return first

@@ -99,7 +99,7 @@ class Changeover:
         self.failures: list[str] = []
         self._polled = {polled.config.name: polled for polled in gateway.devices}
         self._prepared: dict[str, _Prepared] = {}
-        self._taken: list[int] = []
+        self._taken: list[tuple[list[int], RowColumns]] = []
         self._quiet: list[asyncio.Event] = []
         self._repolled: set[str] = set()
 
@@ -114,7 +114,8 @@ class Changeover:
             self._check_links()
             self._config = msgspec.structs.replace(self._config, tags=self._placed())
         except BaseException:
-            self._gateway.rows.give(self._taken)
+            for rows, columns in self._taken:
+                self._gateway.rows.give(rows, columns)
             raise
 
     def _prepare(self, difference: DeviceDifference) -> _Prepared:
@@ -170,8 +171,9 @@ class Changeover:
             index: self._leftover[name] for index, name in zip(homeless, names, strict=True) if name in self._leftover
         }
         wanted = [index for index in homeless if index not in found]
-        taken = self._gateway.rows.take(definitions.pick(wanted), None)
-        self._taken += taken
+        columns = definitions.pick(wanted)
+        taken = self._gateway.rows.take(columns, None)
+        self._taken.append((taken, columns))
         found.update(zip(wanted, taken, strict=True))
         return [found[index] for index in homeless]
 

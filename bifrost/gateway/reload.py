@@ -188,11 +188,10 @@ class Reloader:
             changeover.repolled, before.tags, good, since_ns, connected
         )
         if unhealthy:
-            try:
-                await self._go_back(before, changeover.leftover.rows)
-            except ReloadRefusedError as error:
-                raise ReloadUndoneError(f"not undone, restart the gateway: {error}; {'; '.join(unhealthy)}") from error
-            raise ReloadUndoneError(f"undone, the configuration before is back: {'; '.join(unhealthy)}")
+            failures = await self._go_back(before, changeover.leftover.rows)
+            undone = f"not undone, restart the gateway ({'; '.join(failures)})" if failures else "undone"
+            back = "" if failures else ", the configuration before is back"
+            raise ReloadUndoneError(f"{undone}{back}: {'; '.join(unhealthy)}")
         changeover.leftover.retire(gateway)
         return changes
 
@@ -230,12 +229,15 @@ class Reloader:
             changeover.failures.append(f"internal error: {bug!r}")
         return changeover
 
-    async def _go_back(self, before: Config, leftover: Mapping[str, int]) -> None:
+    async def _go_back(self, before: Config, leftover: Mapping[str, int]) -> list[str]:
+        """Undoes what `_go` did; gives what went wrong with that."""
         difference = await _compare(self._gateway.config, before)
-        changeover = await self._go(before, difference, leftover)
+        try:
+            changeover = await self._go(before, difference, leftover)
+        except ReloadRefusedError as error:
+            return [str(error)]
         changeover.leftover.retire(self._gateway)
-        for failure in changeover.failures:
-            _log.error("on the way back", extra=fields(failure=failure))
+        return changeover.failures
 
     # ---- health
 

@@ -252,8 +252,8 @@ class PLCConnection:
         shared, device = self._opened()
         loop = asyncio.get_running_loop()
         polled = [msgspec.structs.replace(tag, scan_ns=int(interval_s * 1e9)) for tag in tags]
-        rows = shared.take_rows(device.driver, polled)
-        give = partial(shared.rows.give, rows)
+        rows, columns = shared.take_rows(device.driver, polled)
+        give = partial(shared.rows.give, rows, columns)
         try:
             watch = shared.scanner.watch(device, polled, rows)
         except BaseException:
@@ -339,14 +339,14 @@ class _Shared:
         self.rows = RowPool(self.runtime.table, self.scanner.clock)
         self.users_count = 0
 
-    def take_rows(self, driver: Driver, tags: Sequence[Tag]) -> list[int]:
-        """Rows for `tags`, defined as the driver decodes them."""
+    def take_rows(self, driver: Driver, tags: Sequence[Tag]) -> tuple[list[int], RowColumns]:
+        """Rows for `tags`, and what they are: as the driver decodes them."""
         requests = driver.plan(tags, range(len(tags)))
         columns = RowColumns.from_decodes(0, len(tags), (request.decodes for request in requests))
         for index, tag in enumerate(tags):
             columns.deadbands[index] = tag.deadband
             columns.max_intervals[index] = tag.max_interval_ns
-        return self.rows.take(columns, [tag.full_name for tag in tags])
+        return self.rows.take(columns, [tag.full_name for tag in tags]), columns
 
 
 _of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _Shared] = WeakKeyDictionary()

@@ -325,6 +325,39 @@ def test_second_reload_at_the_same_time_is_refused_and_a_signal_waits(tmp_path):
     run(scenario, tmp_path)
 
 
+def test_stop_does_not_wait_for_a_reload(tmp_path):
+    stopped_s = []
+
+    async def scenario(bench):
+        bench.gateway.reloader._healthy_timeout_s = 1_000.0
+        bench.path.write_text(bench.head + device(1, a="hr:0", b="hr:1"))
+        bench.gateway.reloader.signal()
+        await until(lambda: bench.gateway.devices[0].config.url.port == 1)
+        stopped_s.append(asyncio.get_running_loop().time())
+
+    async def work():
+        async with running(tmp_path) as bench:
+            await scenario(bench)
+        return asyncio.get_running_loop().time() - stopped_s[0]
+
+    assert asyncio.run(work()) < 2
+
+
+def test_mistake_of_ours_on_the_way_is_undone_too(tmp_path, monkeypatch):
+    async def scenario(bench):
+        add = bench.gateway.writes
+        monkeypatch.setattr(bench.gateway, "delivery", None)
+        with pytest.raises(Exception, match=r"not undone, restart the gateway .internal error: AttributeError"):
+            await bench.reload(device(bench.port, a="hr:5", b="hr:1"))
+        monkeypatch.undo()
+        assert bench.gateway.writes is add
+        await bench.reload(device(bench.port, a="hr:0", b="hr:1", c="hr:2"))
+        await bench.until("plant.a", 1000)
+        await bench.until("plant.c", 1002)
+
+    run(scenario, tmp_path)
+
+
 def test_client_that_leaves_does_not_cut_a_reload_short(tmp_path):
     async def scenario(bench):
         _, writer = await asyncio.open_unix_connection(bench.gateway.control.path)
