@@ -9,7 +9,7 @@ values are a function of its step. In the end, when everything lives and nothing
 * every value is one the plant had;
 * while the gateway lives, its memory does not grow.
 
-The order is drawn from a seed, which a failure prints. `BIFROST_DEAD_ROUNDS` is the number of rounds, 12 if it is not set; the bar of the issue is 100.
+The order is drawn from a seed, which a failure prints. `BIFROST_DEAD_ROUNDS` is the number of rounds, 12 if it is not set; the bar is 100.
 """
 
 from __future__ import annotations
