@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 
 import pytest
@@ -28,17 +29,18 @@ from asyncua import ua  # isort: skip  # skipped by the line above where it is m
 
 pytestmark = [pytest.mark.interop, compiled_only, pytest.mark.slow]
 
-ROUNDS = 8
+ROUNDS = int(os.environ.get("BIFROST_CHURN_ROUNDS", "8"))
 CLIENTS = 15  # at a time
 SUBSCRIPTIONS = 5  # of each, one after the other
 ITEMS = 20
+PUBLISHING_MS = 100  # thirty of them are a lifetime: enough for a busy machine
 FLAT_BYTES = 64 << 10
 FLAT_RSS_BYTES = 3 << 20  # what Python and malloc may keep for later
 DEFAULTS = Limits.small()
 
 
 def run(scenario):
-    asyncio.run(asyncio.wait_for(scenario, 200))
+    asyncio.run(asyncio.wait_for(scenario, 100 + 20 * ROUNDS))
 
 
 async def come_and_go(url: str, number: int) -> None:
@@ -49,7 +51,7 @@ async def come_and_go(url: str, number: int) -> None:
         async with client(url) as connected:
             for _ in range(SUBSCRIPTIONS):
                 follower = Follower()
-                subscription = await connected.create_subscription(20, follower)
+                subscription = await connected.create_subscription(PUBLISHING_MS, follower)
                 names = [f"plant.many.n{index}" for index in range(ITEMS)]
                 await subscription.subscribe_data_change([node(connected, name) for name in names], queuesize=5)
                 await until(lambda follower=follower: len(follower.values) == ITEMS)  # type: ignore[misc]  # mypy has no type for a bound default
@@ -61,20 +63,23 @@ async def come_and_go(url: str, number: int) -> None:
 
 def test_sessions_and_subscriptions_that_come_and_go_leave_nothing(tmp_path):
     add_users(tmp_path)
-    limits = [
-        "--limit=opcua_session_timeout_max_ms=1000",
-        "--limit=opcua_lifetime_count_max=30",
-        "--limit=opcua_sessions_max=60",
-    ]
-    with stressed(tmp_path, "--extra", "50", *limits) as server:
+    limits = {
+        "opcua_session_timeout_max_ms": 1_000,
+        "opcua_lifetime_count_max": 30,
+        "opcua_sessions_max": 60,
+        "opcua_subscriptions_max": 400,  # those of clients that vanished count until their lifetime is over
+        "opcua_monitored_items_max": 8_000,
+    }
+    options = [f"--limit={name}={value}" for name, value in limits.items()]
+    with stressed(tmp_path, "--extra", "50", *options) as server:
         server.obey(flood=1, period_s=0.01)
-        server.obey(flood=1_000_000, period_s=0.01, wait=False)
+        server.obey(flood=1_000_000, period_s=0.05, wait=False)
 
         async def turn(number: int) -> None:
             async with asyncio.TaskGroup() as group:
                 for index in range(CLIENTS):
                     group.create_task(come_and_go(server.url, number * CLIENTS + index))
-            await until(lambda: counted(server)["sessions"] == 0)
+            await until(lambda: counted(server)["sessions"] == counted(server)["subscriptions"] == 0)
 
         async def work():
             await turn(0)

@@ -188,6 +188,13 @@ class Bench:
         return self.owner.reports if "reports" in command else None
 
 
+def tell(value: object) -> None:
+    """One line of JSON, whole: where PYTHONUNBUFFERED is set, `print` cuts what a pipe does not take at once."""
+    rest = memoryview(json.dumps(value).encode() + b"\n")
+    while rest:
+        rest = rest[os.write(sys.stdout.fileno(), rest) :]
+
+
 async def serve(options: argparse.Namespace) -> None:
     bench = Bench(options)
     loop = asyncio.get_running_loop()
@@ -197,9 +204,9 @@ async def serve(options: argparse.Namespace) -> None:
         serving = group.create_task(bench.face.run(bench.owner), name="face")
         while not bench.face.url and not serving.done():  # a face has no event for it
             await asyncio.sleep(0.01)
-        print(json.dumps({"url": bench.face.url, "pid": os.getpid()}), flush=True)
+        tell({"url": bench.face.url, "pid": os.getpid()})
         while line := await reader.readline():
-            print(json.dumps(await bench.obey(json.loads(line))), flush=True)
+            tell(await bench.obey(json.loads(line)))
         serving.cancel()
     bench.runtime.close()
 

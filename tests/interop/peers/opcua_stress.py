@@ -83,15 +83,15 @@ async def serve(options: argparse.Namespace) -> None:
         serving = group.create_task(bench.face.run(bench.owner), name="face")
         while not bench.face.url and not serving.done():  # a face has no event for it
             await asyncio.sleep(0.01)
-        print(json.dumps({"url": bench.face.url, "pid": os.getpid()}), flush=True)
+        tell({"url": bench.face.url, "pid": os.getpid()})
         while line := await reader.readline():
-            print(json.dumps(await bench.obey(json.loads(line))), flush=True)
+            tell(await bench.obey(json.loads(line)))
         if bench.flooding is not None:
             bench.flooding.cancel()
         serving.cancel()
     bench.runtime.close()
     left = opcua.memory()
-    print(json.dumps({"live_bytes": left.live_bytes, "foreign_count": left.foreign_count}), flush=True)
+    tell({"live_bytes": left.live_bytes, "foreign_count": left.foreign_count})
 
 
 def main() -> None:
