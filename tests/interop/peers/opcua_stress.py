@@ -83,15 +83,15 @@ async def serve(options: argparse.Namespace) -> None:
         serving = group.create_task(bench.face.run(bench.owner), name="face")
         while not bench.face.url and not serving.done():  # a face has no event for it
             await asyncio.sleep(0.01)
-        tell({"url": bench.face.url, "pid": os.getpid()})
+        opcua_face.tell({"url": bench.face.url, "pid": os.getpid()})
         while line := await reader.readline():
-            tell(await bench.obey(json.loads(line)))
+            opcua_face.tell(await bench.obey(json.loads(line)))
         if bench.flooding is not None:
             bench.flooding.cancel()
         serving.cancel()
     bench.runtime.close()
     left = opcua.memory()
-    tell({"live_bytes": left.live_bytes, "foreign_count": left.foreign_count})
+    opcua_face.tell({"live_bytes": left.live_bytes, "foreign_count": left.foreign_count})
 
 
 def main() -> None:
