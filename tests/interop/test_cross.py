@@ -145,7 +145,7 @@ def test_opcua_server_runs_on_a_foreign_processor_and_gives_every_byte_back(qemu
     shutil.copy(BUILD / target / "bifrost" / "_native" / "_opcua.abi3.so", package / "_native")
     version, peak_bytes = run_foreign(qemu, rootfs, package, OPCUA_PROGRAM).split()
     assert version.startswith("1.4.")
-    assert int(peak_bytes) > 1_000_000
+    assert int(peak_bytes) > 1_000
 
 
 def test_module_needs_libc_alone_and_no_newer_one_than_its_tag_says(target, package):
