@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from types import ModuleType
 
 import pytest
 
-from bench.ratio import Timer, measure, require, require_at_most, timer
+from bench.ratio import require, require_at_most
 from bifrost._native import journal_records as j
 from bifrost._native import records as r
 from bifrost._native._py_journal_io import SystemIO
@@ -29,6 +30,8 @@ STORE_ID = bytes(16)
 BATCH = 100
 COUNTERS = bytes(72)  # A ledger: nine counters.
 MILLION = 1_000_000
+RUNS = 3
+COMMITS_A_TURN = 20
 
 
 @pytest.fixture
@@ -55,30 +58,36 @@ class Counting(SystemIO):
         return super().write(fd, offset, data)
 
 
-def journal_timer(folder: Path, batch: int) -> Timer:
-    folder.mkdir()
-    journal = core().open_journal(str(folder), j.JournalLimits(), STORE_ID, 1)
-    stream = journal.stream(b"plant")
+class JournalBox:
+    """An outbox on the journal, new."""
 
-    def commit() -> None:
-        for _ in range(batch):
-            journal.append(stream, 0, 1, 1, 1, PAYLOAD)
-        journal.begin(COUNTERS, 1, 0)
-        assert journal.commit(j.COMMIT_SYNC) == r.OK
+    def __init__(self, folder: Path, batch: int) -> None:
+        folder.mkdir()
+        self._journal = core().open_journal(str(folder), j.JournalLimits(), STORE_ID, 1)
+        self._stream = self._journal.stream(b"plant")
+        self._batch = batch
 
-    return timer(commit)
+    def commit(self) -> None:
+        """One durable commit."""
+        for _ in range(self._batch):
+            self._journal.append(self._stream, 0, 1, 1, 1, PAYLOAD)
+        self._journal.begin(COUNTERS, 1, 0)
+        assert self._journal.commit(j.COMMIT_SYNC) == r.OK
 
 
-def sqlite_timer(folder: Path, batch: int) -> Timer:
-    folder.mkdir()
-    base = open_sqlite(folder)
+class SqliteBox:
+    """The same on SQLite."""
 
-    def commit() -> None:
-        base.execute("begin")
-        base.executemany("insert into outbox(payload) values(?)", [(PAYLOAD,)] * batch)
-        base.execute("commit")
+    def __init__(self, folder: Path, batch: int) -> None:
+        folder.mkdir()
+        self._base = open_sqlite(folder)
+        self._batch = batch
 
-    return timer(commit)
+    def commit(self) -> None:
+        """One durable commit."""
+        self._base.execute("begin")
+        self._base.executemany("insert into outbox(payload) values(?)", [(PAYLOAD,)] * self._batch)
+        self._base.execute("commit")
 
 
 def open_sqlite(folder: Path) -> sqlite3.Connection:
@@ -89,19 +98,32 @@ def open_sqlite(folder: Path) -> sqlite3.Connection:
     return base
 
 
-def compare(target: str, place: Path, batch: int) -> None:
-    taken = measure(
-        {"sqlite": sqlite_timer(place / "sqlite", batch), "journal": journal_timer(place / "journal", batch)}
-    )
+def compare(target: str, place: Path, batch: int, commits: int) -> None:
+    """`RUNS` runs, both new in each; commits in turns, a few at a time, and one ratio of the totals for each run."""
+    taken: dict[str, list[float]] = {"sqlite": [], "journal": []}
+    for run in range(RUNS):
+        boxes = {
+            "sqlite": SqliteBox(place / f"sqlite{run}", batch),
+            "journal": JournalBox(place / f"journal{run}", batch),
+        }
+        totals = dict.fromkeys(boxes, 0)
+        for _ in range(commits // COMMITS_A_TURN):
+            for name, box in boxes.items():
+                begin = time.perf_counter_ns()
+                for _ in range(COMMITS_A_TURN):
+                    box.commit()
+                totals[name] += time.perf_counter_ns() - begin
+        for name, total in totals.items():
+            taken[name].append(total / commits)
     require(target, taken["sqlite"], taken["journal"])
 
 
 def test_single_durable(place: Path) -> None:
-    compare("journal_single_durable", place, 1)
+    compare("journal_single_durable", place, 1, 2000)
 
 
 def test_batched_durable(place: Path) -> None:
-    compare("journal_batched_durable", place, BATCH)
+    compare("journal_batched_durable", place, BATCH, 400)
 
 
 def journal_amplification(folder: Path, commits: int, batch: int, payload: bytes) -> float:
@@ -199,8 +221,6 @@ def test_a_million_buffered_records_at_start(place: Path) -> None:
 
 def open_million(folder: str) -> None:
     """Opens the journal, reads the first records, and prints what that took."""
-    import time
-
     backend = core()
     backend.crc16(b"")
     rss = resident_mb()

@@ -473,6 +473,7 @@ uint32_t bf_crc32(uint32_t crc, const uint8_t *data, size_t length);
 #define BF_COMMIT_SYNC 1        /* what is written is made durable */
 #define BF_COMMIT_SYNC_CURSOR 2 /* so is the cursor (it always is before a segment is deleted) */
 #define BF_JOURNAL_DROP_OLDEST 1
+#define BF_JOURNAL_SALVAGE 2    /* at open: what can't be read is set aside, though it may be readable later */
 #define BF_RECORD_DATA 1
 #define BF_RECORD_COMMIT 2
 #define BF_RECORD_STREAM 3
@@ -482,7 +483,7 @@ uint32_t bf_crc32(uint32_t crc, const uint8_t *data, size_t length);
 #define BF_ALARM_DAMAGE 2       /* bytes on the disk were not what was written */
 #define BF_ALARM_WRITE_FAILED 4 /* the last commit failed and its records wait in memory; cleared by one that succeeds */
 #define BF_ALARM_CURSOR_LOST 8  /* no cursor could be read at open: all there is will be sent again */
-#define BF_ALARM_SET_ASIDE 16   /* a file of an unknown version or another store was renamed to `.aside` */
+#define BF_ALARM_SET_ASIDE 16   /* a file that is unreadable, of an unknown version or another store is now `.aside` */
 
 /* The files of one directory. Calls give 0 or more, or the negative errno; what each does is said in contract.JournalIO. */
 typedef struct {

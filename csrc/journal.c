@@ -282,6 +282,24 @@ static void read_before(bf_disk *disk, uint64_t *first, bf_journal_record *recor
     *first = start.sequence;
 }
 
+/* What of a gap is not done with, one stretch at a time; how many records that made. */
+static size_t read_missing(bf_disk *disk, bf_journal_record *record, bf_entry entry)
+{
+    bf_entry part = entry;
+    if (!bf_entry_narrow(&disk->ranges, &part)) {
+        return 0;
+    }
+    uint64_t after = part.sequence + part.records;
+    uint64_t end = entry.sequence + entry.records;
+    if (after < end) {
+        disk->reader.hole = (bf_entry){.type = BF_RECORD_DAMAGED, .sequence = after, .records = (uint32_t)(end - after)};
+        disk->reader.has_hole = true;
+    }
+    record_damaged(disk, record, &part);
+    disk->dropped.records_damaged += part.records;
+    return 1;
+}
+
 static int32_t read_refuse(bf_disk *disk)
 {
     return disk->reader.error == 0 ? BF_OK : bf_disk_refuse(disk, disk->reader.error);
@@ -308,17 +326,16 @@ int32_t bf_journal_read(bf_journal *journal, uint64_t sequence, uint64_t through
         return read_refuse(disk);
     }
     size_t size = 0;
-    while (*got < count && first <= through && disk->reader.sequence <= through) { /* each turn moves the reader on */
+    while (*got < count && first <= through && bf_journal_reader_place(&disk->reader) <= through) { /* each turn moves the reader on */
         bf_entry entry;
         if (!bf_journal_reader_next(&disk->reader, &disk->written, &entry)) {
             return read_refuse(disk);
         }
-        if (bf_ranges_is_done(&disk->ranges, entry.sequence)) {
+        if (entry.type == BF_RECORD_DAMAGED) {
+            *got += read_missing(disk, &records[*got], entry);
             continue;
         }
-        if (entry.type == BF_RECORD_DAMAGED) {
-            record_damaged(disk, &records[(*got)++], &entry);
-            disk->records_damaged += entry.records;
+        if (bf_ranges_is_done(&disk->ranges, entry.sequence)) {
             continue;
         }
         if (size + entry.frame.length > disk->limits.batch_bytes) {
@@ -339,9 +356,9 @@ void bf_journal_report_get(const bf_journal *journal, bf_journal_report *report)
                                   .durable_sequence = disk->durable.sequence - 1,
                                   .base_sequence = disk->ranges.base,
                                   .samples_total = disk->written.samples,
-                                  .records_damaged = disk->records_damaged,
-                                  .dropped_first_ns = disk->dropped_first_ns,
-                                  .dropped_last_ns = disk->dropped_last_ns,
+                                  .records_damaged = disk->dropped.records_damaged,
+                                  .dropped_first_ns = disk->dropped.first_ns,
+                                  .dropped_last_ns = disk->dropped.last_ns,
                                   .segments_count = (uint32_t)disk->segments.count,
                                   .disk_bytes = BF_CURSOR_FILE_BYTES,
                                   .generation = disk->generation,
@@ -351,7 +368,7 @@ void bf_journal_report_get(const bf_journal *journal, bf_journal_report *report)
                                   .counters_length = (uint32_t)journal->recovered.length};
     memcpy(report->store_id, disk->store_id, sizeof report->store_id);
     memcpy(report->done, disk->ranges.done, sizeof report->done);
-    memcpy(report->dropped_by_stream, disk->dropped_by_stream, sizeof report->dropped_by_stream);
+    memcpy(report->dropped_by_stream, disk->dropped.by_stream, sizeof report->dropped_by_stream);
     memcpy(report->counters, journal->recovered.bytes, journal->recovered.length);
     for (size_t i = 0; i < disk->segments.count; i++) {
         report->disk_bytes += disk->segments.list[i].header.segment_bytes;

@@ -127,6 +127,10 @@ typedef struct {
 
 uint64_t bf_ranges_sum(const bf_ranges *ranges);
 bool bf_ranges_is_done(const bf_ranges *ranges, uint64_t sequence);
+/* Narrows `first` to `last` to the first stretch that is not done with; false: there is none. */
+bool bf_ranges_undone(const bf_ranges *ranges, uint64_t *first, uint64_t *last);
+/* Everything from `first` on is done with, up to `end` (not included), above which there is nothing. */
+void bf_ranges_pass_over(bf_ranges *ranges, uint64_t first, uint64_t end);
 bool bf_ranges_apply(bf_ranges *ranges, uint64_t end_sequence, uint64_t samples_total);
 bool bf_ranges_settle(bf_ranges *ranges, uint64_t end_sequence, uint64_t samples_total);
 void bf_ranges_raise_base(bf_ranges *ranges, uint64_t base);
@@ -192,6 +196,11 @@ typedef struct {
 void bf_journal_reader_close(bf_journal_reader *reader);
 bool bf_journal_reader_seek(bf_journal_reader *reader, uint64_t sequence, const bf_mark *end);
 bool bf_journal_reader_next(bf_journal_reader *reader, const bf_mark *end, bf_entry *entry);
+/* Number of what comes next. */
+uint64_t bf_journal_reader_place(const bf_journal_reader *reader);
+/* Narrows a gap to its first stretch that is not done with; false: there is none. How many samples a part held is not known: they are counted
+ * when all else is. */
+bool bf_entry_narrow(const bf_ranges *ranges, bf_entry *entry);
 void bf_journal_reader_give_back(bf_journal_reader *reader, const bf_frame *frame);
 
 /* ---- cursor ------------------------------------------------------------------------------------------------------------------------- */
@@ -224,6 +233,14 @@ typedef struct {
     uint8_t *bytes; /* records one after the other; after them room for a commit record */
     size_t length;
 } bf_batch_bytes;
+
+/* What nobody will get: since open. */
+typedef struct {
+    uint64_t records_damaged;
+    uint64_t by_stream[BF_JOURNAL_STREAMS_MAX];
+    int64_t first_ns;
+    int64_t last_ns;
+} bf_dropped;
 
 typedef struct {
     bool is_needed;
@@ -262,10 +279,8 @@ typedef struct {
     bool is_cursor_dirty;
     int error;
     uint32_t alarms;
-    uint64_t records_damaged;
-    uint64_t dropped_by_stream[BF_JOURNAL_STREAMS_MAX];
-    int64_t dropped_first_ns;
-    int64_t dropped_last_ns;
+    bf_dropped dropped;
+    bf_dropped dropped_before; /* the segment that is being counted */
     bool was_clean;
     bf_journal_reader reader; /* of bf_journal_read */
     bf_journal_reader tally;  /* of what is dropped */
@@ -288,6 +303,8 @@ int32_t bf_disk_roll(bf_disk *disk);
 int32_t bf_disk_sync_active(bf_disk *disk);
 void bf_disk_distrust_active(bf_disk *disk);
 int32_t bf_disk_expire(bf_disk *disk);
+/* Samples of all records from `first` on, up to `end`, that are not done with, by reading them all. tally.error: why not all. */
+uint64_t bf_disk_count_buffered(bf_disk *disk, uint64_t first, const bf_mark *end);
 int32_t bf_disk_free_segments(bf_disk *disk);
 int32_t bf_disk_save_cursor(bf_disk *disk, bool sync, bool is_clean);
 int32_t bf_disk_sync_cursor(bf_disk *disk);

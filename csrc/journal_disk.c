@@ -106,6 +106,18 @@ static int32_t disk_put_again(bf_disk *disk, const bf_frame *frame)
     return status;
 }
 
+/* Everything is copied. A commit record says what the total is, also of what was missing in the source. */
+static int32_t disk_end_rescue(bf_disk *disk)
+{
+    const bf_segment_header *header = &bf_disk_active(disk)->header;
+    disk->written = disk->batch_start;
+    size_t length = bf_commit_pack(disk->preamble, bf_segment_salt(header), (uint32_t)(disk->written.sequence - header->first_sequence),
+                                   disk->generation, disk->written.samples, &disk->counters);
+    int32_t status = disk_put(disk, disk->preamble, length);
+    disk->rescue.is_copied = status == BF_OK;
+    return status;
+}
+
 /* Copies what a segment that is not trusted was to make durable, but for what the batch still has. */
 static int32_t disk_write_again(bf_disk *disk)
 {
@@ -118,6 +130,8 @@ static int32_t disk_write_again(bf_disk *disk)
     bf_journal_scan *scan = &disk->rescue_scan;
     bf_journal_scan_start(scan, fd, &disk->rescue.segment, disk->rescue.at, disk->batch_start.sequence);
     scan->floor = disk->durable.sequence;
+    bf_disk_active(disk)->end = disk->synced_at; /* what an earlier try has copied is copied again */
+    disk->written = disk->durable;
     int32_t status = BF_OK;
     bf_frame frame;
     while (status == BF_OK && bf_journal_scan_next(scan, &frame)) {
@@ -129,11 +143,7 @@ static int32_t disk_write_again(bf_disk *disk)
     if (scan->error != 0 && status == BF_OK) {
         status = bf_disk_refuse(disk, scan->error);
     }
-    if (status == BF_OK) {
-        disk->written = disk->batch_start;
-        disk->rescue.is_copied = true;
-    }
-    return status;
+    return status == BF_OK ? disk_end_rescue(disk) : status;
 }
 
 static int32_t disk_write(bf_disk *disk)
@@ -197,6 +207,7 @@ int32_t bf_disk_sync_cursor(bf_disk *disk)
 /* Writes the cursor as it is now, and makes it durable if told to. */
 int32_t bf_disk_save_cursor(bf_disk *disk, bool sync, bool is_clean)
 {
+    disk->generation++; /* a commit may save more than once, and the last one must be known */
     bf_cursor *cursor = &disk->snapshot;
     memcpy(cursor->store_id, disk->store_id, sizeof cursor->store_id);
     cursor->generation = disk->generation;
@@ -262,7 +273,6 @@ int32_t bf_disk_commit(bf_disk *disk, uint32_t flags)
 
 int32_t bf_disk_close(bf_disk *disk, bool is_clean)
 {
-    disk->generation++;
     int32_t status = bf_disk_save_cursor(disk, true, is_clean && disk->batch.length == 0);
     bf_journal_reader_close(&disk->reader);
     bf_cursor_file_close(&disk->cursor);

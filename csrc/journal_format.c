@@ -290,7 +290,7 @@ bool bf_journal_limits_fit(const bf_journal_limits *limits)
            BF_PREAMBLE_BYTES_MAX + frame + BF_COMMIT_FRAME_BYTES_MAX <= limits->segment_bytes && limits->segments_count_max >= 2 &&
            limits->segments_count_max <= 1u << 20 && frame <= limits->batch_bytes && limits->batch_bytes <= 1u << 30 &&
            limits->acknowledgements_count_max >= 1 && limits->acknowledgements_count_max <= 1u << 20 &&
-           limits->flags <= BF_JOURNAL_DROP_OLDEST;
+           limits->flags <= (BF_JOURNAL_DROP_OLDEST | BF_JOURNAL_SALVAGE);
 }
 
 size_t bf_journal_window_bytes(const bf_journal_limits *limits)

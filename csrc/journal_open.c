@@ -1,8 +1,8 @@
 /* journal_open.c: whatever lies in the directory, a journal comes of it.
  *
  * The idea: only the headers of segments are read, and the records of the last one. What is no segment of this store is set aside; what is
- * damaged is kept as `damaged.bad`; what was never finished is deleted. At the end all that is left is durable. Only a disk that gives
- * nothing at all is a reason to stop, and to try again later: nothing was changed then.
+ * damaged is kept as `damaged.bad`; what was never finished is deleted. At the end all that is left is durable. Only what can't be read
+ * just now is a reason to stop, and to try again later: nothing that matters was changed then. With BF_JOURNAL_SALVAGE it is set aside.
  */
 #include <assert.h>
 #include <errno.h>
@@ -18,24 +18,24 @@ static int open_again(bf_disk *disk, const char *name)
     int fd = -1;
     for (unsigned i = 0; i < TRIES && fd < 0; i++) {
         fd = disk->io.open(disk->io.context, name, 0);
-        if (fd < 0) {
-            disk->error = -fd;
-        }
+    }
+    if (fd < 0) {
+        disk->error = -fd;
     }
     return fd;
 }
 
-/* Reads, in the second or third try if it must be. Bytes read, or -1. */
+/* Reads, in the second or third try if it must be. Bytes read; negative: in none, and disk->error says why. */
 static int64_t read_again(bf_disk *disk, int fd, uint64_t at, uint8_t *bytes, size_t size)
 {
     int64_t taken = -1;
     for (unsigned i = 0; i < TRIES && taken < 0; i++) {
         taken = disk->io.read(disk->io.context, fd, at, bytes, size);
-        if (taken < 0) {
-            disk->error = (int)-taken;
-        }
     }
-    return taken < 0 ? -1 : taken;
+    if (taken < 0) {
+        disk->error = (int)-taken;
+    }
+    return taken;
 }
 
 static void set_aside(bf_disk *disk, uint32_t number)
@@ -70,6 +70,10 @@ static int32_t cursor_find(bf_disk *disk, bool *is_found)
             disk->cursor.durable_slot = slot;
             *is_found = true;
         }
+    }
+    if (disk->error != 0 && (disk->limits.flags & BF_JOURNAL_SALVAGE) == 0) {
+        (void)disk->io.close(disk->io.context, fd);
+        return BF_E_SYSTEM;
     }
     if (!*is_found) {
         (void)disk->io.close(disk->io.context, fd);
@@ -173,7 +177,7 @@ static int32_t segments_open(bf_disk *disk, const uint32_t *numbers, size_t coun
             disk->unreadable[unreadable++] = numbers[i];
         }
     }
-    if (unreadable > 0 && disk->segments.count == 0) {
+    if (unreadable > 0 && (disk->segments.count == 0 || (disk->limits.flags & BF_JOURNAL_SALVAGE) == 0)) {
         return BF_E_SYSTEM;
     }
     for (size_t i = 0; i < unreadable; i++) {
@@ -262,23 +266,29 @@ static int32_t tail_scan(bf_disk *disk)
         }
         written = mark.sequence > written.sequence || (mark.sequence == written.sequence && mark.samples > written.samples) ? mark : written;
     }
-    const bf_ranges *ranges = &disk->ranges;
+    bf_ranges *ranges = &disk->ranges;
     uint64_t floor = ranges->count > 0 ? ranges->ranges[ranges->count - 1].last + 1 : ranges->base;
-    uint64_t done = bf_ranges_sum(ranges);
-    disk->written.sequence = written.sequence > floor ? written.sequence : floor;
-    disk->written.samples = written.samples > done ? written.samples : done;
+    disk->written = written;
+    if (floor > written.sequence) {
+        /* Records that were delivered are gone: they were not durable, or the disk lied. What is left is counted. */
+        bf_ranges_pass_over(ranges, written.sequence, floor);
+        uint64_t left = disk->segments.count > 0 ? bf_disk_count_buffered(disk, disk->segments.list[0].header.first_sequence, &written) : 0;
+        uint64_t known = bf_ranges_sum(ranges) + left;
+        disk->written = (bf_mark){floor, written.samples > known ? written.samples : known};
+    }
     disk->durable = disk->batch_start = disk->written;
     disk->synced_at = disk->segments.count > 0 ? bf_disk_active(disk)->end : 0;
     return BF_OK;
 }
 
-/* Goes on in the last segment if it can be made durable; else what it holds is written to a new one later. */
+/* Goes on in the last segment if it can be made durable; else another one is begun. What was promised of it was durable before; and it can't be
+ * written again elsewhere now, since a kill in the middle of that would hide the rest. */
 static void tail_use(bf_disk *disk)
 {
     if (disk->segments.count == 0) {
         return;
     }
-    bf_segment *tail = bf_disk_active(disk);
+    const bf_segment *tail = bf_disk_active(disk);
     char name[BF_NAME_BYTES];
     bf_segment_name(tail->header.number, ".bfs", name);
     int fd = disk->io.open(disk->io.context, name, 0);
@@ -286,9 +296,6 @@ static void tail_use(bf_disk *disk)
     if (refused < 0) {
         disk->error = -refused;
         disk->alarms |= BF_ALARM_SYNC_FAILED;
-        disk->rescue = (bf_rescue){.is_needed = true, .segment = *tail, .at = BF_RECORDS_AT};
-        tail->end = disk->synced_at = BF_RECORDS_AT;
-        disk->written = disk->durable = (bf_mark){tail->header.first_sequence, tail->header.first_samples};
     }
     bool is_full = tail->end + 2 * BF_COMMIT_FRAME_BYTES_MAX > tail->header.segment_bytes;
     if (refused >= 0 && !is_full) {
@@ -316,7 +323,6 @@ int32_t bf_disk_open(bf_disk *disk, const uint32_t *numbers, size_t numbers_coun
     }
     tail_use(disk);
     (void)bf_ranges_settle(&disk->ranges, disk->written.sequence, disk->written.samples);
-    disk->generation++;
     if (bf_disk_save_cursor(disk, true, false) != BF_OK) {
         disk->alarms |= BF_ALARM_WRITE_FAILED;
     }

@@ -59,7 +59,7 @@ static bool ranges_add(bf_ranges *ranges, uint64_t first, uint64_t last)
     }
     size_t begin = index;
     size_t end = index;
-    if (end < ranges->count && ranges->ranges[end].first <= last + 1) {
+    while (end < ranges->count && ranges->ranges[end].first <= last + 1) {
         last = ranges->ranges[end].last > last ? ranges->ranges[end].last : last;
         end++;
     }
@@ -90,6 +90,37 @@ bool bf_ranges_is_done(const bf_ranges *ranges, uint64_t sequence)
     }
     size_t index = range_after(ranges, sequence);
     return index > 0 && sequence <= ranges->ranges[index - 1].last;
+}
+
+bool bf_ranges_undone(const bf_ranges *ranges, uint64_t *first, uint64_t *last)
+{
+    *first = *first > ranges->base ? *first : ranges->base;
+    for (size_t i = 0; i < ranges->count; i++) {
+        const bf_range *range = &ranges->ranges[i];
+        if (*first < range->first) {
+            *last = *last < range->first ? *last : range->first - 1;
+            break;
+        }
+        *first = *first > range->last ? *first : range->last + 1;
+    }
+    return *first <= *last;
+}
+
+void bf_ranges_pass_over(bf_ranges *ranges, uint64_t first, uint64_t end)
+{
+    assert(first < end);
+    while (ranges->count > 0 && ranges->ranges[ranges->count - 1].first >= first) {
+        ranges->count--;
+    }
+    bf_range *last = ranges->count > 0 ? &ranges->ranges[ranges->count - 1] : NULL;
+    if (ranges->base >= first) {
+        ranges->base = end;
+    } else if (last != NULL && last->last + 1 >= first) {
+        last->last = end - 1;
+    } else {
+        assert(ranges->count < BF_JOURNAL_RANGES_MAX); /* the range that says so much was above `first` */
+        ranges->ranges[ranges->count++] = (bf_range){first, end - 1};
+    }
 }
 
 bool bf_ranges_apply(bf_ranges *ranges, uint64_t end_sequence, uint64_t samples_total)

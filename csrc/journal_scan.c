@@ -221,10 +221,30 @@ static uint64_t reader_total_before(bf_journal_reader *reader, const bf_frame *f
     return before > reader->samples ? before : reader->samples;
 }
 
+uint64_t bf_journal_reader_place(const bf_journal_reader *reader)
+{
+    return reader->has_hole ? reader->hole.sequence : reader->sequence;
+}
+
+bool bf_entry_narrow(const bf_ranges *ranges, bf_entry *entry)
+{
+    assert(entry->type == BF_RECORD_DAMAGED && entry->records > 0);
+    uint64_t first = entry->sequence;
+    uint64_t last = first + entry->records - 1;
+    if (!bf_ranges_undone(ranges, &first, &last)) {
+        return false;
+    }
+    uint32_t records = (uint32_t)(last - first + 1);
+    entry->samples = records == entry->records ? entry->samples : 0;
+    entry->sequence = first;
+    entry->records = records;
+    return true;
+}
+
 bool bf_journal_reader_seek(bf_journal_reader *reader, uint64_t sequence, const bf_mark *end)
 {
     reader->error = 0;
-    if (reader->number != 0 && reader->sequence == sequence) {
+    if (reader->number != 0 && bf_journal_reader_place(reader) == sequence) {
         return true;
     }
     bf_journal_reader_close(reader);

@@ -79,24 +79,57 @@ int32_t bf_disk_free_segments(bf_disk *disk)
     return status;
 }
 
-static void count_dropped(bf_disk *disk, const bf_frame *frame)
+static void count_dropped(bf_dropped *dropped, const bf_frame *frame)
 {
-    disk->dropped_by_stream[frame->stream % BF_JOURNAL_STREAMS_MAX] += frame->samples;
-    bool is_first = disk->dropped_first_ns == 0 && disk->dropped_last_ns == 0;
+    dropped->by_stream[frame->stream % BF_JOURNAL_STREAMS_MAX] += frame->samples;
+    bool is_first = dropped->first_ns == 0 && dropped->last_ns == 0;
     int64_t last_ns = bf_frame_last_ns(frame);
-    if (is_first || frame->first_ns < disk->dropped_first_ns) {
-        disk->dropped_first_ns = frame->first_ns;
+    if (is_first || frame->first_ns < dropped->first_ns) {
+        dropped->first_ns = frame->first_ns;
     }
-    if (is_first || last_ns > disk->dropped_last_ns) {
-        disk->dropped_last_ns = last_ns;
+    if (is_first || last_ns > dropped->last_ns) {
+        dropped->last_ns = last_ns;
     }
 }
 
-/* Drops the oldest segment of two or more, and counts what was in it and not done with. */
-static int32_t segments_drop_oldest(bf_disk *disk, uint32_t reason)
+uint64_t bf_disk_count_buffered(bf_disk *disk, uint64_t first, const bf_mark *end)
 {
-    assert(disk->segments.count > 1 && reason < BF_JOURNAL_REASONS);
-    bf_mark end = {disk->segments.list[1].header.first_sequence, disk->segments.list[1].header.first_samples};
+    bf_journal_reader *tally = &disk->tally;
+    first = disk->ranges.base > first ? disk->ranges.base : first;
+    uint64_t samples = 0;
+    tally->error = 0;
+    bool is_open = first < end->sequence && bf_journal_reader_seek(tally, first, end);
+    bf_entry entry;
+    while (is_open && bf_journal_reader_place(tally) < end->sequence && bf_journal_reader_next(tally, end, &entry)) {
+        if (entry.type == BF_RECORD_DAMAGED) {
+            samples += bf_entry_narrow(&disk->ranges, &entry) ? entry.samples : 0;
+        } else if (!bf_ranges_is_done(&disk->ranges, entry.sequence)) {
+            samples += entry.samples;
+        }
+    }
+    bf_journal_reader_close(tally);
+    return samples;
+}
+
+/* What a segment that can't be read held is what is missing in the sum; that takes reading all others. */
+static int32_t count_unreadable(bf_disk *disk, uint64_t first)
+{
+    if (disk->rescue.is_needed) {
+        return bf_disk_refuse(disk, -EIO); /* the sum does not hold before everything is in its place again */
+    }
+    uint64_t known = bf_ranges_sum(&disk->ranges) + bf_disk_count_buffered(disk, first, &disk->written);
+    if (disk->tally.error != 0) {
+        return bf_disk_refuse(disk, disk->tally.error); /* the others can't be read either: the disk is in trouble, not a segment */
+    }
+    if (known < disk->written.samples) {
+        disk->ranges.done[BF_DONE_WITH_DAMAGED] += disk->written.samples - known;
+    }
+    return BF_OK;
+}
+
+/* Counts what is in the oldest segment and not done with. False: it can't be read to its end. */
+static bool count_oldest(bf_disk *disk, bf_mark end, uint32_t reason)
+{
     bf_journal_reader *tally = &disk->tally;
     bool is_open = bf_journal_reader_seek(tally, disk->segments.list[0].header.first_sequence, &end);
     bf_entry entry;
@@ -104,20 +137,39 @@ static int32_t segments_drop_oldest(bf_disk *disk, uint32_t reason)
         if (entry.sequence >= end.sequence) {
             break;
         }
-        if (bf_ranges_is_done(&disk->ranges, entry.sequence)) {
-            continue;
-        }
-        disk->is_cursor_dirty = true;
         if (entry.type == BF_RECORD_DAMAGED) {
-            disk->ranges.done[BF_DONE_WITH_DAMAGED] += entry.samples;
-            disk->records_damaged += entry.records;
-        } else {
+            if (bf_entry_narrow(&disk->ranges, &entry)) {
+                disk->ranges.done[BF_DONE_WITH_DAMAGED] += entry.samples;
+                disk->dropped.records_damaged += entry.records;
+            }
+        } else if (!bf_ranges_is_done(&disk->ranges, entry.sequence)) {
             disk->ranges.done[reason] += entry.samples;
-            count_dropped(disk, &entry.frame);
+            count_dropped(&disk->dropped, &entry.frame);
         }
     }
+    bool is_whole = tally->error == 0;
     bf_journal_reader_close(tally);
+    return is_whole;
+}
+
+/* Drops the oldest segment of two or more, and counts what was in it and not done with. */
+static int32_t segments_drop_oldest(bf_disk *disk, uint32_t reason)
+{
+    assert(disk->segments.count > 1 && reason < BF_JOURNAL_REASONS);
+    const bf_mark end = {disk->segments.list[1].header.first_sequence, disk->segments.list[1].header.first_samples};
+    disk->dropped_before = disk->dropped;
+    uint64_t done[BF_JOURNAL_REASONS];
+    memcpy(done, disk->ranges.done, sizeof done);
+    if (!count_oldest(disk, end, reason)) {
+        disk->dropped = disk->dropped_before;
+        memcpy(disk->ranges.done, done, sizeof done);
+        int32_t status = count_unreadable(disk, end.sequence);
+        if (status != BF_OK) {
+            return status;
+        }
+    }
     bf_ranges_raise_base(&disk->ranges, end.sequence);
+    disk->is_cursor_dirty = true;
     return bf_disk_free_segments(disk);
 }
 

@@ -39,7 +39,8 @@ void bf_ua_item_end(UA_Server *library, UA_MonitoredItem *item) {
     library_deleteMonitoredItem(library, item);
 }
 
-/* Takes the place of UA_MonitoredItem_addEvent, which in 1.4.18 makes a notification and forgets it where a subscription has lost its session. */
+/* Takes the place of UA_MonitoredItem_addEvent. Where a subscription has lost its session, that of 1.4.18 makes a notification and forgets it, and
+ * that of 1.4.11 uses the session. */
 UA_StatusCode bf_ua_event_add(UA_Server *library, UA_MonitoredItem *item, const UA_NodeId *event) {
     bool is_detached = item->subscription == NULL || item->subscription->session == NULL;
     return is_detached ? UA_STATUSCODE_GOOD : library_addEvent(library, item, event);

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Final
 from bifrost._native import _py_journal_format as f
 from bifrost._native import journal_records as j
 from bifrost._native import records as r
-from bifrost._native._py_journal_disk import Disk, Pending
+from bifrost._native._py_journal_disk import Disk
 from bifrost._native._py_journal_io import SystemIO
 from bifrost._native._py_journal_open import open_disk, window_bytes
+from bifrost._native._py_journal_parts import Pending
 from bifrost._native._py_journal_ranges import Acknowledgement
 from bifrost._native._py_journal_scan import Hole
 
@@ -150,16 +151,14 @@ class Journal:
         reader = disk.reader
         if first <= through and not reader.seek(first, *disk.written):
             return self._refuse(reader.error), found
-        while len(found) < count and first <= through and reader.sequence <= through:
+        while len(found) < count and first <= through and reader.place <= through:
             entry = reader.next(*disk.written)
             if entry is None:
                 return self._refuse(reader.error), found
-            if disk.ranges.is_done(entry.sequence):
-                continue
             if isinstance(entry, Hole):
-                found.append(_damaged(entry))
-                disk.alarms |= j.ALARM_DAMAGE
-                disk.records_damaged += entry.records
+                found += self._missing(entry)
+                continue
+            if disk.ranges.is_done(entry.sequence):
                 continue
             size += len(entry.payload)
             if found and size > self._limits.batch_bytes:
@@ -167,6 +166,19 @@ class Journal:
                 break
             found.append(f.record_of(entry))
         return r.OK, found
+
+    def _missing(self, hole: Hole) -> list[JournalRecord]:
+        """What of a hole is not done with, one stretch at a time."""
+        disk = self._disk
+        stretch = disk.ranges.undone(hole.sequence, hole.last)
+        if stretch is None:
+            return []
+        part = hole.part(*stretch)
+        if part.last < hole.last:
+            disk.reader.hold(hole.part(part.last + 1, hole.last))
+        disk.alarms |= j.ALARM_DAMAGE
+        disk.dropped.records_damaged += part.records
+        return [_damaged(part)]
 
     def _refuse(self, refused: int) -> int:
         if refused == 0:
@@ -186,10 +198,10 @@ class Journal:
             base_sequence=disk.ranges.base,
             samples_total=disk.written.samples,
             done=tuple(disk.ranges.done),
-            records_damaged=disk.records_damaged,
-            dropped_by_stream=tuple(disk.dropped_by_stream),
-            dropped_first_ns=disk.dropped_first_ns,
-            dropped_last_ns=disk.dropped_last_ns,
+            records_damaged=disk.dropped.records_damaged,
+            dropped_by_stream=tuple(disk.dropped.by_stream),
+            dropped_first_ns=disk.dropped.first_ns,
+            dropped_last_ns=disk.dropped.last_ns,
             segments_count=len(disk.segments),
             disk_bytes=sizes + f.CURSOR_FILE_BYTES,
             generation=disk.generation,

@@ -10,15 +10,17 @@ to a new one.
 from __future__ import annotations
 
 import errno
+from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from bifrost._native import _py_journal_format as f
 from bifrost._native import journal_records as j
 from bifrost._native import records as r
 from bifrost._native._py_journal_cursor import CursorFile, write_all
+from bifrost._native._py_journal_parts import START, Dropped, Mark, Pending, Rescue
 from bifrost._native._py_journal_ranges import Ranges
-from bifrost._native._py_journal_scan import Hole, Reader, Scan, Segment
+from bifrost._native._py_journal_scan import Hole, Reader, Scan, Segment, count_buffered
 
 if TYPE_CHECKING:
     from bifrost._native.contract import JournalIO
@@ -26,37 +28,6 @@ if TYPE_CHECKING:
 NAMES_MAX: Final = 16  # Numbers tried for a new segment when files are in the way.
 DAMAGED_NAME: Final = "damaged.bad"
 SPARE_NAME: Final = "spare.free"
-
-
-class Mark(NamedTuple):
-    """A place between two records: number of the next one, and samples of all before."""
-
-    sequence: int
-    samples: int
-
-
-START: Final = Mark(1, 0)
-
-
-class Pending(NamedTuple):
-    """One record of the batch, without what only its segment knows."""
-
-    payload: bytes
-    stream: int
-    flags: int
-    samples: int
-    first_ns: int
-    span_ms: int
-
-
-@dataclass(slots=True)
-class Rescue:
-    """Records of a segment whose sync failed, from `at` to `end`, that are to be written to another one."""
-
-    segment: Segment
-    at: int
-    end: int
-    is_copied: bool = False
 
 
 @dataclass(slots=True)
@@ -91,10 +62,7 @@ class Disk:
     saved_counters: bytes = b""
     error: int = 0
     alarms: int = 0
-    records_damaged: int = 0
-    dropped_by_stream: list[int] = field(default_factory=lambda: [0] * j.JOURNAL_STREAMS_MAX)
-    dropped_first_ns: int = 0
-    dropped_last_ns: int = 0
+    dropped: Dropped = field(default_factory=Dropped)
     was_clean: bool = True
     reader: Reader = field(init=False)
     cursor: CursorFile = field(init=False)
@@ -216,6 +184,8 @@ class Disk:
         source = Segment(rescue.segment.header, rescue.end)
         scan = Scan(self.io, fd, source, rescue.at, self.batch_start.sequence, self.window_bytes)
         scan.floor = self.durable.sequence
+        self.segments[-1].end = self.synced_at  # What an earlier try has copied is copied again.
+        self.written = self.durable
         status = r.OK
         frame = scan.next()
         while status == r.OK and frame is not None:
@@ -225,9 +195,16 @@ class Disk:
         self.io.close(fd)
         if scan.error and status == r.OK:
             status = self._refuse(scan.error)
-        if status == r.OK:
-            self.written = self.batch_start
-            rescue.is_copied = True
+        return self._end_rescue(rescue) if status == r.OK else status
+
+    def _end_rescue(self, rescue: Rescue) -> int:
+        """Everything is copied. A commit record says what the total is, also of what was missing in the source."""
+        header = self.segments[-1].header
+        self.written = self.batch_start
+        delta = self.written.sequence - header.first_sequence
+        commit = f.pack_commit(header.salt, delta, self.generation, self.written.samples, self.counters)
+        status = self._put(commit)
+        rescue.is_copied = status == r.OK
         return status
 
     def _put_again(self, frame: f.Frame) -> int:
@@ -379,34 +356,45 @@ class Disk:
     def _drop_oldest(self, reason: int) -> int:
         """Drops the oldest segment of two or more, and counts what was in it and not done with."""
         end = self.segments[1].header
-        tally = Reader(self.io, self.segments, self.window_bytes)
-        first = self.segments[0].header
-        tally.seek(first.first_sequence, end.first_sequence, end.first_samples)
-        counted = False
-        while tally.sequence < end.first_sequence:
-            found = tally.next(self.written.sequence, self.written.samples)
-            if found is None or found.sequence >= end.first_sequence:
-                break
-            if self.ranges.is_done(found.sequence):
-                continue
-            counted = True
-            if isinstance(found, Hole):
-                self.ranges.count(j.DONE_WITH_DAMAGED, found.samples)
-                self.records_damaged += found.records
-            else:
-                self.ranges.count(reason, found.samples)
-                self._count_dropped(found)
-        tally.close()
+        done, dropped = list(self.ranges.done), deepcopy(self.dropped)
+        if not self._count_oldest(reason):
+            self.ranges.done, self.dropped = done, dropped
+            status = self._count_unreadable(end.first_sequence)
+            if status != r.OK:
+                return status
         self.ranges.raise_base(end.first_sequence)
-        self.is_cursor_dirty = counted or self.is_cursor_dirty
+        self.is_cursor_dirty = True
         return self._free_segments()
 
-    def _count_dropped(self, frame: f.Frame) -> None:
-        self.dropped_by_stream[frame.stream % j.JOURNAL_STREAMS_MAX] += frame.samples
-        record = f.record_of(frame)
-        is_first = self.dropped_last_ns == 0 and self.dropped_first_ns == 0
-        self.dropped_first_ns = record.first_ns if is_first else min(self.dropped_first_ns, record.first_ns)
-        self.dropped_last_ns = record.last_ns if is_first else max(self.dropped_last_ns, record.last_ns)
+    def _count_oldest(self, reason: int) -> bool:
+        """Counts what is in the oldest segment and not done with. False: it can't be read to its end."""
+        start, end = self.segments[0].header, self.segments[1].header
+        tally = Reader(self.io, self.segments, self.window_bytes)
+        tally.seek(start.first_sequence, end.first_sequence, end.first_samples)
+        while tally.sequence < end.first_sequence and (found := tally.next(*self.written)) is not None:
+            if found.sequence >= end.first_sequence:
+                break
+            if isinstance(found, Hole):
+                stretch = self.ranges.undone(found.sequence, found.last)
+                part = found.part(*stretch) if stretch is not None else Hole(0, 0, 0)
+                self.ranges.count(j.DONE_WITH_DAMAGED, part.samples)
+                self.dropped.records_damaged += part.records
+            elif not self.ranges.is_done(found.sequence):
+                self.ranges.count(reason, found.samples)
+                self.dropped.count(found)
+        tally.close()
+        return tally.error == 0
+
+    def _count_unreadable(self, first: int) -> int:
+        """What a segment that can't be read held is what is missing in the sum; that takes reading all others."""
+        if self.rescue is not None:
+            return self._refuse(-errno.EIO)  # The sum does not hold before everything is in its place again.
+        tally = Reader(self.io, self.segments, self.window_bytes)
+        left = self.written.samples - sum(self.ranges.done) - count_buffered(tally, self.ranges, first, self.written)
+        if tally.error:
+            return self._refuse(tally.error)  # The others can't be read either: the disk is in trouble, not a segment.
+        self.ranges.count(j.DONE_WITH_DAMAGED, max(0, left))
+        return r.OK
 
     def _free_segments(self) -> int:
         """Deletes the segments whose records are all done with, once the cursor that says so is durable."""
@@ -452,6 +440,7 @@ class Disk:
 
     def save_cursor(self, sync: bool, is_clean: bool = False) -> int:
         """Writes the cursor as it is now, and makes it durable if told to."""
+        self.generation += 1  # A commit may save more than once, and the last one must be known.
         ranges = self.ranges
         refused = self.cursor.save(
             f.Cursor(
@@ -485,7 +474,6 @@ class Disk:
 
     def close(self, *, is_clean: bool) -> int:
         """Leaves the mark of a clean end, if it was one, and closes every file."""
-        self.generation += 1
         status = self.save_cursor(True, is_clean=is_clean and not self.batch)
         self.reader.close()
         self.cursor.close()

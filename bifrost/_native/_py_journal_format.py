@@ -240,5 +240,5 @@ def limits_fit(limits: j.JournalLimits) -> bool:
         and 2 <= limits.segments_count_max <= 1 << 20
         and frame <= limits.batch_bytes <= 1 << 30
         and 1 <= limits.acknowledgements_count_max <= 1 << 20
-        and limits.flags in (0, j.JOURNAL_DROP_OLDEST)
+        and 0 <= limits.flags <= j.JOURNAL_DROP_OLDEST | j.JOURNAL_SALVAGE
     )

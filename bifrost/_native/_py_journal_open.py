@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Final
 from bifrost._native import _py_journal_format as f
 from bifrost._native import journal_records as j
 from bifrost._native import records as r
-from bifrost._native._py_journal_disk import DAMAGED_NAME, SPARE_NAME, Disk, Mark, Rescue
+from bifrost._native._py_journal_disk import DAMAGED_NAME, SPARE_NAME, Disk
+from bifrost._native._py_journal_parts import Mark
 from bifrost._native._py_journal_ranges import Ranges
-from bifrost._native._py_journal_scan import Scan, Segment
+from bifrost._native._py_journal_scan import Reader, Scan, Segment, count_buffered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +57,7 @@ def open_disk(
     unreadable: list[int] = []
     for number in numbers:
         is_identified = _open_segment(disk, number, is_identified, unreadable)
-    if unreadable and not disk.segments:
+    if unreadable and not (disk.segments and limits.flags & j.JOURNAL_SALVAGE):
         raise _refused(disk, disk.error)
     for number in unreadable:
         disk.alarms |= j.ALARM_SET_ASIDE
@@ -65,7 +66,6 @@ def open_disk(
     _scan_tail(disk)
     _use_tail(disk)
     disk.ranges.settle(disk.written.sequence, disk.written.samples)
-    disk.generation += 1
     if disk.save_cursor(True) != r.OK:
         disk.alarms |= j.ALARM_WRITE_FAILED
     if disk.is_directory_dirty and disk.io.sync_directory() == 0:
@@ -86,6 +86,9 @@ def _open_cursor(disk: Disk) -> f.Cursor | None:
     for at in (0, f.SLOT_AT):
         taken = _read(disk, fd, at, f.SLOT_AT)
         found.append(None if taken is None else f.unpack_cursor(taken))
+    if disk.error and not disk.limits.flags & j.JOURNAL_SALVAGE:
+        io.close(fd)
+        raise _refused(disk, disk.error)
     cursors = [(slot.generation, index) for index, slot in enumerate(found) if isinstance(slot, f.Cursor)]
     if not cursors:
         io.close(fd)
@@ -164,11 +167,17 @@ def _scan_tail(disk: Disk) -> None:
         written = max(written, mark)
         if has_commit:
             break
-    done = sum(disk.ranges.done)
-    ranges = disk.ranges.ranges
-    floor = ranges[-1][1] + 1 if ranges else disk.ranges.base
-    disk.written = Mark(max(written.sequence, floor), max(written.samples, done))
-    disk.batch_start = disk.written
+    ranges = disk.ranges
+    floor = max(ranges.ranges[-1][1] + 1 if ranges.ranges else ranges.base, 1)
+    disk.written = written
+    if floor > written.sequence:
+        # Records that were delivered are gone: they were not durable, or the disk lied. What is left is counted.
+        ranges.pass_over(written.sequence, floor)
+        tally = Reader(disk.io, disk.segments, disk.window_bytes)
+        start = disk.segments[0].header.first_sequence if disk.segments else 0
+        left = count_buffered(tally, ranges, start, written) if disk.segments else 0
+        disk.written = Mark(floor, max(written.samples, sum(ranges.done) + left))
+    disk.durable = disk.batch_start = disk.written
     disk.synced_at = disk.segments[-1].end if disk.segments else 0
 
 
@@ -217,20 +226,19 @@ def _take_name(disk: Disk, frame: f.Frame) -> None:
 
 
 def _use_tail(disk: Disk) -> None:
-    """Goes on in the last segment if its end is known and it can be made durable; else a new one is begun later."""
+    """Goes on in the last segment if it can be made durable; else another one is begun.
+
+    What was promised of it was durable before; and it can't be written again elsewhere now, since a kill in the middle
+    of that would hide the rest.
+    """
     if not disk.segments:
-        disk.durable = disk.written
         return
     tail = disk.segments[-1]
     fd = disk.io.open(f.segment_name(tail.header.number), False)
     refused = disk.io.sync(fd) if fd >= 0 else fd
-    disk.durable = disk.written
     if refused < 0:
         disk.error = -refused
         disk.alarms |= j.ALARM_SYNC_FAILED
-        disk.rescue = Rescue(tail, f.RECORDS_AT, tail.end)
-        tail.end = disk.synced_at = f.RECORDS_AT
-        disk.written = disk.durable = Mark(tail.header.first_sequence, tail.header.first_samples)
     is_full = tail.end + 2 * f.COMMIT_FRAME_BYTES_MAX > tail.header.segment_bytes
     if refused == 0 and not is_full:
         disk.active_fd = fd
@@ -244,18 +252,20 @@ def _open_again(disk: Disk, name: str) -> int:
     for _ in range(_TRIES):
         fd = disk.io.open(name, False)
         if fd >= 0:
-            break
-        disk.error = -fd
+            return fd
+    disk.error = -fd
     return fd
 
 
 def _read(disk: Disk, fd: int, at: int, size: int) -> bytes | None:
-    """Reads, in the second or third try if it must be."""
+    """Reads, in the second or third try if it must be. None: in none, and `disk.error` says why."""
+    error = 0
     for _ in range(_TRIES):
         taken = disk.io.read(fd, at, size)
         if isinstance(taken, bytes):
             return taken
-        disk.error = -taken
+        error = -taken
+    disk.error = error
     return None
 
 

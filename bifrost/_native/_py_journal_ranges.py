@@ -39,6 +39,16 @@ class Ranges:
         index = bisect_right(self.ranges, (sequence, f.SEQUENCE_MAX)) - 1
         return index >= 0 and sequence <= self.ranges[index][1]
 
+    def undone(self, first: int, last: int) -> tuple[int, int] | None:
+        """The first stretch from `first` to `last` that is not done with."""
+        first = max(first, self.base)
+        for begin, end in self.ranges:
+            if first < begin:
+                last = min(last, begin - 1)
+                break
+            first = max(first, end + 1)
+        return (first, last) if first <= last else None
+
     def count(self, reason: int, samples: int) -> None:
         """Adds samples that are done with."""
         self.done[reason] += samples
@@ -78,20 +88,33 @@ class Ranges:
         self.count(j.DONE_WITH_DAMAGED, left)
         return True
 
+    def pass_over(self, first: int, end: int) -> None:
+        """Everything from `first` on is done with, up to `end` (not included), above which there is nothing."""
+        self.ranges = [each for each in self.ranges if each[0] < first]
+        if self.base >= first:
+            self.base = end
+        elif self.ranges and self.ranges[-1][1] + 1 >= first:
+            self.ranges[-1] = (self.ranges[-1][0], end - 1)
+        else:  # There is room: the range that says so much was above `first`.
+            self.ranges.append((first, end - 1))
+
     def _add(self, first: int, last: int) -> bool:
-        """Adds a range that overlaps none; False: there is no room for it."""
-        index = bisect_right(self.ranges, (first, f.SEQUENCE_MAX))
-        touches_before = index > 0 and self.ranges[index - 1][1] + 1 == first
-        touches_after = index < len(self.ranges) and self.ranges[index][0] <= last + 1
-        if touches_after:
-            last = max(last, self.ranges[index][1])
-        if touches_before:
-            first = self.ranges[index - 1][0]
-        begin, end = index - touches_before, index + touches_after
-        if begin == end and len(self.ranges) >= j.JOURNAL_RANGES_MAX and first != self.base:
+        """Adds a range whose first record is in none; False: there is no room for it."""
+        if first == self.base:  # Always fits: it is swallowed at once.
+            self.base = last + 1
+            while self.ranges and self.ranges[0][0] <= self.base:
+                self.base = max(self.base, self.ranges.pop(0)[1] + 1)
+            return True
+        begin = end = bisect_right(self.ranges, (first, f.SEQUENCE_MAX))
+        while end < len(self.ranges) and self.ranges[end][0] <= last + 1:
+            last = max(last, self.ranges[end][1])
+            end += 1
+        if begin > 0 and self.ranges[begin - 1][1] + 1 == first:
+            begin -= 1
+            first = self.ranges[begin][0]
+        if begin == end and len(self.ranges) >= j.JOURNAL_RANGES_MAX:
             return False
         self.ranges[begin:end] = [(first, last)]
-        self._swallow()
         return True
 
     def _swallow(self) -> None:

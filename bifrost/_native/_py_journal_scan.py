@@ -17,6 +17,7 @@ from bifrost._native import journal_records as j
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bifrost._native._py_journal_ranges import Ranges
     from bifrost._native.contract import JournalIO
 
 _COUNT_MAX: Final = 0xFFFF_FFFF
@@ -136,6 +137,16 @@ class Hole:
     records: int
     samples: int
 
+    @property
+    def last(self) -> int:
+        """The last of them."""
+        return self.sequence + self.records - 1
+
+    def part(self, first: int, last: int) -> Hole:
+        """These of the records. How many samples a part held is not known: they are counted when all else is."""
+        is_all = (first, last) == (self.sequence, self.last)
+        return Hole(first, last - first + 1, self.samples if is_all else 0)
+
 
 class Reader:
     """All records of all segments, in order. `segments` is the journal's own list, which may grow and shrink."""
@@ -153,6 +164,15 @@ class Reader:
         self.error = 0
 
     @property
+    def place(self) -> int:
+        """Number of what `next` gives next."""
+        return self.sequence if self._held_hole is None else self._held_hole.sequence
+
+    def hold(self, hole: Hole) -> None:
+        """`hole` comes next."""
+        self._held_hole = hole
+
+    @property
     def segment(self) -> Segment | None:
         """Where it stands."""
         return self._segment
@@ -166,7 +186,8 @@ class Reader:
 
     def seek(self, sequence: int, end_sequence: int, end_samples: int) -> bool:
         """Goes to `sequence`, which is not below the first segment's. False: it can't be read (`error`)."""
-        if self._segment is not None and self.sequence == sequence:
+        self.error = 0
+        if self._segment is not None and self.place == sequence:
             return True
         self.close()
         places = [s for s in self._segments if s.header.first_sequence <= sequence]
@@ -281,3 +302,21 @@ class Reader:
 
 def _start(segment: Segment) -> tuple[int, int]:
     return segment.header.first_sequence, segment.header.first_samples
+
+
+def count_buffered(reader: Reader, ranges: Ranges, first: int, end: tuple[int, int]) -> int:
+    """Samples of all records from `first` on, up to `end`, that are not done with, by reading them all.
+
+    `reader.error` says why not all of them could be read.
+    """
+    first = max(ranges.base, first)
+    samples = 0
+    if first < end[0] and reader.seek(first, *end):
+        while reader.place < end[0] and (found := reader.next(*end)) is not None:
+            if isinstance(found, Hole):
+                stretch = ranges.undone(found.sequence, found.last)
+                samples += found.part(*stretch).samples if stretch is not None else 0
+            elif not ranges.is_done(found.sequence):
+                samples += found.samples
+    reader.close()
+    return samples

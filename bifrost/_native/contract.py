@@ -328,6 +328,7 @@ class Backend(Protocol):
 
         Raises:
             ValueError: The limits are impossible.
-            OSError: The disk gives nothing at all just now; nothing was changed, and a later try may succeed.
+            OSError: Something can't be read just now; nothing that matters was changed, and a later try may succeed.
+                With `JOURNAL_SALVAGE` what can't be read is set aside, unless nothing can.
         """
         ...

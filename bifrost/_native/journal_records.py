@@ -29,6 +29,7 @@ COMMIT_SYNC: Final = 1  # what is written is made durable
 COMMIT_SYNC_CURSOR: Final = 2  # so is the cursor (it always is before a segment is deleted)
 
 JOURNAL_DROP_OLDEST: Final = 1
+JOURNAL_SALVAGE: Final = 2  # at open: what can't be read is set aside, though it may be readable later
 
 RECORD_DATA: Final = 1
 RECORD_COMMIT: Final = 2
@@ -39,7 +40,7 @@ ALARM_SYNC_FAILED: Final = 1  # a sync failed; what it was to make durable was w
 ALARM_DAMAGE: Final = 2  # bytes on the disk were not what was written
 ALARM_WRITE_FAILED: Final = 4  # the last commit failed and its records wait in memory; cleared by one that succeeds
 ALARM_CURSOR_LOST: Final = 8  # no cursor could be read at open: all there is will be sent again
-ALARM_SET_ASIDE: Final = 16  # a file of an unknown version or another store was renamed to `.aside`
+ALARM_SET_ASIDE: Final = 16  # a file that is unreadable, of an unknown version or another store is now `.aside`
 
 
 class JournalLimits(NamedTuple):
@@ -51,7 +52,7 @@ class JournalLimits(NamedTuple):
         batch_bytes: Each of the two batches in memory; `append` gives E_FULL when one has no room.
         record_bytes_max: Longest payload of one record; a batch holds one at least.
         acknowledgements_count_max: Acknowledgements between two commits; `acknowledge` gives E_FULL beyond.
-        flags: `JOURNAL_DROP_OLDEST` or 0.
+        flags: `JOURNAL_…` bits.
     """
 
     segment_bytes: int = 4 << 20
@@ -108,7 +109,7 @@ class JournalReport(NamedTuple):
         dropped_last_ns: Time of the latest.
         segments_count: Segment files.
         disk_bytes: Their size and the cursor's.
-        generation: Of the last commit.
+        generation: Grows with every commit and every save of the cursor.
         alarms: `ALARM_…` bits.
         errno: Why the last system call failed that did, 0: none did.
         was_clean: Whether the journal had been closed before it was opened, or is new.

@@ -82,7 +82,8 @@ class Journal:
 
         Args:
             directory: `data_dir/journal/<uplink>`, used by nobody else.
-            limits: Its sizes.
+            limits: Its sizes. With the flag `JOURNAL_SALVAGE` files that can't be read are set aside: for a caller whom
+                opening has failed for a minute, so that no person is needed.
             thread: Where its disk work runs.
             now_ns: UTC nanoseconds; 0 while the clock is not trusted.
             io: Files that a test records or lets fail; None: the system's.

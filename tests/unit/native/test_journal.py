@@ -116,7 +116,7 @@ def test_impossible_record_is_refused(backend, given):
         {"batch_bytes": 600},
         {"record_bytes_max": 0},
         {"acknowledgements_count_max": 0},
-        {"flags": 2},
+        {"flags": 4},
     ],
 )
 def test_impossible_limits_are_refused(backend, wrong):
@@ -410,6 +410,29 @@ def test_disk_that_gives_nothing_is_an_error_and_no_new_store(backend):
         open_on(backend, disk)
     disk.fault = None
     assert len(read_all(open_on(backend, disk))) == 3
+
+
+def test_unreadable_file_is_set_aside_only_when_told_to(backend):
+    disk = MemoryDisk()
+    fill(open_on(backend, disk), 25)
+    calls: list[int] = []
+
+    def fail_second_segment(_number: int, name: str) -> int:
+        """The cursor takes one `open` and the first segment another; then three in a row fail."""
+        calls.append(name == "open")
+        return -5 if name == "open" and 3 <= sum(calls) <= 5 else 0
+
+    disk.fault = fail_second_segment
+    with pytest.raises(OSError):
+        open_on(backend, disk)
+    assert "00000002.bfs" in disk.files
+    calls.clear()
+    journal = open_on(backend, disk, LIMITS._replace(flags=j.JOURNAL_SALVAGE))
+    assert "00000002.aside" in disk.files
+    assert journal.report().alarms & j.ALARM_SET_ASIDE
+    found = read_all(journal)
+    assert sum(each.samples for each in found) == 50
+    assert any(each.type == j.RECORD_DAMAGED for each in found)
 
 
 def test_journal_on_a_real_directory(backend, tmp_path):
