@@ -25,6 +25,7 @@ check: $(VENV)/dev.stamp native lint ## before every commit: format, lint, types
 	$(BIN)/python -m pytest -m 'not slow and not cross and not interop' $(FAST_TESTS)
 
 test: $(VENV)/dev.stamp $(VENV)/cross.stamp native lint sanitize ## everything: check, sanitizers, foreign peers, foreign processors
+	@command -v mosquitto_sub >/dev/null || { apt-get update -q && apt-get install -y -q mosquitto mosquitto-clients openssl; }
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/dev.stamp native ## measure, against the ratios in bench/targets.toml
