@@ -26,6 +26,8 @@ void Service_CreateMonitoredItems(UA_Server *library, void *session, const void 
 void Service_ModifyMonitoredItems(UA_Server *library, void *session, const void *request, void *response);
 void Service_Write(UA_Server *library, void *session, const void *request, void *response);
 uint32_t sendResponse(UA_Server *library, void *session, void *channel, uint32_t request_id, void *response, const void *type);
+void createSessionObject(UA_Server *library, void *session);
+void createSubscriptionObject(UA_Server *library, void *session, void *subscription);
 
 uint32_t UA_MonitoredItem_registerSampling(UA_Server *library, UA_MonitoredItem *item) {
     return bf_ua_sampling_begin(library, item);
@@ -61,4 +63,14 @@ void Service_Write(UA_Server *library, void *session, const void *request, void 
 
 uint32_t sendResponse(UA_Server *library, void *session, void *channel, uint32_t request_id, void *response, const void *type) {
     return bf_ua_response_send(library, session, channel, request_id, response, type);
+}
+
+/* The library would keep a tree of 40 nodes for each session, 30 kB, and one for each subscription. What they say is in the arrays below
+ * ServerDiagnostics too, which are made when somebody reads them; OPC 10000-5, 6.3.3 and 6.3.4 leave the objects to the server. */
+void createSessionObject(UA_Server *library, void *session) {
+    (void)library, (void)session;
+}
+
+void createSubscriptionObject(UA_Server *library, void *session, void *subscription) {
+    (void)library, (void)session, (void)subscription;
 }

@@ -22,6 +22,8 @@
 #pragma weak Service_ModifyMonitoredItems
 #pragma weak Service_Write
 #pragma weak sendResponse
+#pragma weak createSessionObject
+#pragma weak createSubscriptionObject
 
 #ifndef NDEBUG
 #define BF_UA_ASSERTS /* of the glue; the library's own stay off, as in its release */

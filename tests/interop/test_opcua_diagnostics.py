@@ -1,0 +1,75 @@
+"""ServerDiagnostics of the standard: what it says is true, and it costs nothing while nobody asks.
+
+The library would keep nodes for each session; ours are the arrays, made when they are read (OPC 10000-5, 6.3.3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from tests.interop.opcua_bench import Follower, add_users, client, compiled_only, face, node
+
+from asyncua import ua  # isort: skip  # skipped by the line above where it is missing
+
+pytestmark = [pytest.mark.interop, compiled_only]
+
+IDS = ua.ObjectIds
+SESSION_KB_MAX = 16  # The library's nodes for one were 60.
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("diagnostics")
+    add_users(directory)
+    with face(directory, "--stack", "open62541", "--extra", "10") as process:
+        yield process
+
+
+def run(scenario, patience_s=60):
+    asyncio.run(asyncio.wait_for(scenario, patience_s))
+
+
+def test_summary_and_arrays_tell_of_sessions_and_subscriptions(server):
+    async def work():
+        async with client(server.url, "reader"), client(server.url) as connected:
+            subscription = await connected.create_subscription(100, Follower())
+            await subscription.subscribe_data_change(node(connected, "plant.level"))
+
+            async def read(number):
+                return await connected.get_node(ua.NodeId(number)).read_value()
+
+            assert await read(IDS.Server_ServerDiagnostics_EnabledFlag) is True
+            summary = await read(IDS.Server_ServerDiagnostics_ServerDiagnosticsSummary)
+            assert (summary.CurrentSessionCount, summary.CurrentSubscriptionCount) == (2, 1)
+            assert await read(IDS.Server_ServerDiagnostics_ServerDiagnosticsSummary_CurrentSessionCount) == 2
+            sessions = await read(IDS.Server_ServerDiagnostics_SessionsDiagnosticsSummary_SessionDiagnosticsArray)
+            assert sorted(one.CurrentSubscriptionsCount for one in sessions) == [0, 1]
+            (mine,) = (one for one in sessions if one.CurrentSubscriptionsCount)
+            assert mine.ReadCount.TotalCount >= 3
+            (own,) = await read(IDS.Server_ServerDiagnostics_SubscriptionDiagnosticsArray)
+            assert (own.SubscriptionId, own.SessionId) == (subscription.subscription_id, mine.SessionId)
+            assert own.MonitoredItemCount == 1
+
+    run(work())
+
+
+def test_session_costs_little_and_leaves_nothing(server):
+    def held():
+        return server.obey(counters=True)["memory_bytes"]
+
+    async def work():
+        async with client(server.url) as connected:
+            summary = connected.get_node(ua.NodeId(IDS.Server_ServerDiagnostics_SessionsDiagnosticsSummary))
+            before = held()
+            children = len(await summary.get_children())
+            async with contextlib.AsyncExitStack() as others:
+                for _ in range(5):
+                    await others.enter_async_context(client(server.url))
+                assert len(await summary.get_children()) == children
+                assert (held() - before) / 5 < 1_000 * SESSION_KB_MAX
+            assert held() - before < 1_000 * SESSION_KB_MAX
+
+    run(work())
