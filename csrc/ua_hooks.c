@@ -14,6 +14,7 @@ void bf_ua_item_end(UA_Server *library, UA_MonitoredItem *item);
 uint32_t bf_ua_event_add(UA_Server *library, UA_MonitoredItem *item, const void *event);
 void bf_ua_items_create(UA_Server *library, void *session, const void *request, void *response);
 void bf_ua_items_modify(UA_Server *library, void *session, const void *request, void *response);
+void bf_ua_read(UA_Server *library, void *session, void *times, const void *wanted, void *out);
 void bf_ua_write(UA_Server *library, void *session, const void *request, void *response);
 uint32_t bf_ua_response_send(UA_Server *library, void *session, void *channel, uint32_t request_id, void *response, const void *type);
 
@@ -24,6 +25,7 @@ void UA_MonitoredItem_delete(UA_Server *library, UA_MonitoredItem *item);
 uint32_t UA_MonitoredItem_addEvent(UA_Server *library, UA_MonitoredItem *item, const void *event);
 void Service_CreateMonitoredItems(UA_Server *library, void *session, const void *request, void *response);
 void Service_ModifyMonitoredItems(UA_Server *library, void *session, const void *request, void *response);
+void Operation_Read(UA_Server *library, void *session, void *times, const void *wanted, void *out);
 void Service_Write(UA_Server *library, void *session, const void *request, void *response);
 uint32_t sendResponse(UA_Server *library, void *session, void *channel, uint32_t request_id, void *response, const void *type);
 void createSessionObject(UA_Server *library, void *session);
@@ -55,6 +57,10 @@ void Service_CreateMonitoredItems(UA_Server *library, void *session, const void 
 
 void Service_ModifyMonitoredItems(UA_Server *library, void *session, const void *request, void *response) {
     bf_ua_items_modify(library, session, request, response);
+}
+
+void Operation_Read(UA_Server *library, void *session, void *times, const void *wanted, void *out) {
+    bf_ua_read(library, session, times, wanted, out);
 }
 
 void Service_Write(UA_Server *library, void *session, const void *request, void *response) {

@@ -18,6 +18,10 @@ void bf_ua_free(void *block);
 /* Makes mbedTLS allocate here too. Must come before any call to mbedTLS; calling it again changes nothing. */
 void bf_ua_memory_hook(void);
 
+/* From now on the calling thread keeps small blocks that it frees for its next allocations; until …_end, which must come before it ends. */
+void bf_ua_memory_keep(void);
+void bf_ua_memory_keep_end(void);
+
 #ifndef BF_UA_MEMORY_PLAIN /* ua_memory.c itself needs the real ones */
 #define malloc bf_ua_malloc
 #define calloc bf_ua_calloc

@@ -3,7 +3,7 @@
  * Part of ua_unit.c. What is not in our namespace is in the library's own store, which lies behind this one. A pool that is used up answers as
  * an unknown id does: the library has a status for that at every call. Nodes have no writable attribute but Value, which never comes here. */
 
-/* ---- values of properties and tags ---------------------------------------------------------------------------------------------- */
+/* ---- values of properties ------------------------------------------------------------------------------------------------------ */
 
 static UA_StatusCode read_range(UA_Server *library, const UA_NodeId *session, void *session_context, const UA_NodeId *id, void *context,
                                 UA_Boolean with_source_time, const UA_NumericRange *range, UA_DataValue *out) {
@@ -36,42 +36,6 @@ static UA_StatusCode read_units(UA_Server *library, const UA_NodeId *session, vo
     UA_StatusCode status = UA_Variant_setScalarCopy(&out->value, &value, &UA_TYPES[UA_TYPES_EUINFORMATION]);
     out->hasValue = status == UA_STATUSCODE_GOOD;
     return status;
-}
-
-/* The value of a bad status is null (OPC 10000-4, 7.11); only where a client asks whether a deadband fits, the type has to be seen. */
-static bool value_is_shown(bf_ua_server *server, uint32_t status) {
-    bool is_bad = (status & 0x80000000u) != 0; /* OPC 10000-4, 7.39.1 */
-    if (server->sample_expected) {
-        server->sample_expected = false;
-        return !is_bad;
-    }
-    return !is_bad || server->creating || server->modifying;
-}
-
-static UA_StatusCode read_tag(UA_Server *library, const UA_NodeId *session, void *session_context, const UA_NodeId *id, void *context,
-                              UA_Boolean with_source_time, const UA_NumericRange *range, UA_DataValue *out) {
-    (void)session, (void)session_context, (void)id;
-    bf_ua_server *server = server_of(library);
-    const bf_ua_node *node = &server->space.nodes[(uint32_t)(uintptr_t)context];
-    const ua_row *row = &server->image.rows[node->row];
-    if (value_is_shown(server, row->status)) {
-        ua_word word;
-        UA_Variant value;
-        value_borrow(node, row, &word, &value);
-        UA_StatusCode status = range == NULL ? UA_Variant_copy(&value, &out->value) : UA_Variant_copyRange(&value, &out->value, *range);
-        if (status != UA_STATUSCODE_GOOD) {
-            return status;
-        }
-        out->hasValue = true;
-    }
-    out->status = row->status;
-    out->hasStatus = row->status != UA_STATUSCODE_GOOD;
-    if (with_source_time && row->source_time != 0) {
-        out->sourceTimestamp = NANOSECONDS_TO_DATETIME(row->source_time);
-        out->hasSourceTimestamp = true;
-    }
-    /* The library makes BadWaitingForInitialData of a read that is good but has no value, whatever its status. */
-    return out->hasValue ? UA_STATUSCODE_GOOD : row->status;
 }
 
 /* ---- filling a node ------------------------------------------------------------------------------------------------------------- */

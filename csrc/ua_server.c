@@ -122,6 +122,7 @@ static void library_end(bf_ua_server *server) {
 
 static void *run(void *argument) {
     bf_ua_server *server = argument;
+    bf_ua_memory_keep();
     server->status = library_make(server);
     bool serves = server->status == UA_STATUSCODE_GOOD;
     if (serves) {
@@ -136,6 +137,7 @@ static void *run(void *argument) {
         }
         library_end(server);
     }
+    bf_ua_memory_keep_end();
     return NULL;
 }
 

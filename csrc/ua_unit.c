@@ -21,6 +21,7 @@
 #pragma weak Service_CreateMonitoredItems
 #pragma weak Service_ModifyMonitoredItems
 #pragma weak Service_Write
+#pragma weak Operation_Read
 #pragma weak sendResponse
 #pragma weak createSessionObject
 #pragma weak createSubscriptionObject
@@ -60,6 +61,8 @@ static void library_CreateMonitoredItems(UA_Server *, UA_Session *, const UA_Cre
                                          UA_CreateMonitoredItemsResponse *) ORIGINAL("Service_CreateMonitoredItems");
 static void library_ModifyMonitoredItems(UA_Server *, UA_Session *, const UA_ModifyMonitoredItemsRequest *,
                                          UA_ModifyMonitoredItemsResponse *) ORIGINAL("Service_ModifyMonitoredItems");
+static void library_Read(UA_Server *, UA_Session *, UA_TimestampsToReturn *, const UA_ReadValueId *,
+                         UA_DataValue *) ORIGINAL("Operation_Read");
 static UA_StatusCode library_sendResponse(UA_Server *, UA_Session *, UA_SecureChannel *, UA_UInt32, UA_Response *,
                                           const UA_DataType *) ORIGINAL("sendResponse");
 
@@ -71,6 +74,7 @@ static bf_ua_server *server_of(UA_Server *library) {
 
 #include "ua_space.c"
 #include "ua_values.c"
+#include "ua_read.c"
 #include "ua_nodestore.c"
 #include "ua_image.c"
 #include "ua_push.c"
