@@ -1,8 +1,9 @@
 /* ring.c: the change ring, and beside it the bytes of texts and arrays.
  *
- * The idea: one ring of values that never waits for a reader. A writer says how far it will write (`reserved`), writes, then says how far it has
- * written (`head`); writers take turns by a lock. A reader copies without one and looks at `reserved` afterwards: what lies more than a ring behind
- * it may have been overwritten while it was copied, and is thrown away and counted. Positions count from 0 and never wrap.
+ * The idea: one ring of values that never waits for a reader. A writer says how far it will write (`reserved`), writes, and at the end of its batch
+ * says how far it has written (`head`), so that a batch becomes visible as a whole; writers take turns by a lock. A reader copies without one and
+ * looks at `reserved` afterwards: what lies more than a ring behind it may have been overwritten while it was copied, and is thrown away and
+ * counted. Positions count from 0 and never wrap.
  */
 #include <assert.h>
 #include <string.h>
@@ -73,7 +74,7 @@ void bf_batch_report(bf_batch *batch, uint32_t tag)
     if (bf_kind_has_cell(row->kind)) {
         value = body_append(table, row, value);
     }
-    uint64_t position = word_load(&table->head);
+    uint64_t position = word_load(&table->reserved);
     word_store(&table->reserved, position + 1);
     atomic_thread_fence(memory_order_release); /* whoever sees a word below has to see the reservation */
     _Atomic uint64_t *words = &table->changes[(size_t)(position & (table->changes_count - 1)) * BF_CHANGE_WORDS];
@@ -82,12 +83,12 @@ void bf_batch_report(bf_batch *batch, uint32_t tag)
     word_store(&words[2], value);
     word_store(&words[3], (uint64_t)change_when(batch->server_time, (int64_t)source_time, batch->flags));
     row->reports++;
-    atomic_store_explicit(&table->head, position + 1, memory_order_release);
 }
 
 void bf_batch_end(bf_batch *batch)
 {
     if (batch->locked) {
+        atomic_store_explicit(&batch->table->head, word_load(&batch->table->reserved), memory_order_release);
         pthread_mutex_unlock(&batch->table->append);
         batch->locked = false;
         bf_watchers_wake(batch->table);

@@ -136,7 +136,7 @@ typedef struct {
 
 /* Appends what the slot of `tag` says now; locks the ring at the first change of the batch. The caller is the tag's writer. */
 void bf_batch_report(bf_batch *batch, uint32_t tag);
-/* Unlocks the ring if something was reported, and wakes who watches. */
+/* Makes what was reported visible, all at once, unlocks the ring, and wakes who watches. */
 void bf_batch_end(bf_batch *batch);
 
 /* ---- table_api.c ------------------------------------------------------------------------------------------------------------------ */

@@ -44,7 +44,7 @@ from bifrost.core.limits import Limits, limit_infos
 from bifrost.core.quantity import format_duration, format_size
 from bifrost.core.status import StatusCode, is_bad, is_good
 from bifrost.core.tag import DataPoint, Tag
-from bifrost.gateway.diagnostics import DEVICE_DIAGNOSTICS, GATEWAY_DIAGNOSTICS, Kind
+from bifrost.gateway.diagnostics import DEVICE_DIAGNOSTICS, GATEWAY_DIAGNOSTICS, UPLINK_DIAGNOSTICS, Kind
 from bifrost.opcua.units import UNITS, unit_id
 from bifrost.plc.connection import PLCConnection, Snapshot, connect, list_protocols
 from bifrost.plc.modbus.connection import ModbusConnection
@@ -244,6 +244,7 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "plant": plant_table,
     "diagnostics of a device": partial(diagnostics_table, DEVICE_DIAGNOSTICS),
     "diagnostics of the gateway": partial(diagnostics_table, GATEWAY_DIAGNOSTICS),
+    "diagnostics of an uplink": partial(diagnostics_table, UPLINK_DIAGNOSTICS),
     "units": units_table,
     "overview": overview_text,
     "commands": commands_text,

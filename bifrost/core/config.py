@@ -159,7 +159,7 @@ class _Loader:
         uplinks = self._read_uplinks()
         opcua = self._read_single("opcua", OpcUaConfig)
         http = self._read_single("http", HttpConfig)
-        limits = self._limits(len(tags), len(devices), opcua is not None, chosen)
+        limits = self._limits(len(tags), len(devices), len(uplinks), opcua is not None, chosen)
         self._check(gateway, devices, tags, uplinks, opcua, http)
         if self._problems.errors_count or gateway is None or limits is None:
             return None
@@ -205,9 +205,17 @@ class _Loader:
                 self._sections.fault(path, f"limits.{name}", str(error), value)
         return chosen
 
-    def _limits(self, tags_count: int, devices_count: int, has_opcua: bool, chosen: dict[str, int]) -> Limits | None:
+    def _limits(
+        self, tags_count: int, devices_count: int, uplinks_count: int, has_opcua: bool, chosen: dict[str, int]
+    ) -> Limits | None:
         try:
-            return Limits.for_gateway(tags_count, links_configured=devices_count, has_opcua=has_opcua, chosen=chosen)
+            return Limits.for_gateway(
+                tags_count,
+                links_configured=devices_count,
+                uplinks_configured=uplinks_count,
+                has_opcua=has_opcua,
+                chosen=chosen,
+            )
         except LimitError as error:
             self._sections.fault(("limits", error.name), f"limits.{error.name}", str(error))
             return None

@@ -39,6 +39,8 @@ _WRITE_BYTES = 1_024  # One queued write with its future and timer: 880 bytes on
 _HEADS_PER_CLIENT = 2  # A stream reader holds up to twice its limit.
 _LINES_PER_CLIENT = 2  # A control client holds one request line and one answer line.
 _DIAGNOSTICS_PER_DEVICE = 16  # Rows; `gateway.diagnostics` needs a few less, of each device and of the gateway.
+_DIAGNOSTICS_PER_UPLINK = 20  # Likewise.
+_UPLINKS_COUNT_MIN = 4  # Have room, so that a reload can add the first ones.
 _DIAGNOSTIC_CELL_BYTES = 64  # A row's share; the texts among them have more.
 _NOTIFICATIONS_PER_ITEM = 4
 _TAG_HEADROOM_PERCENT = 25  # CONTRACT: default 1.25 x configured, so that reload has room.
@@ -172,7 +174,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     diagnostics_count_max: Annotated[
         int,
         LimitInfo(
-            "Rows of the table for what Bifrost says about itself; default what the devices need.",
+            "Rows of the table for what Bifrost says about itself; default what devices and uplinks need.",
             _REFUSED,
             0,
             1_000_000,
@@ -336,6 +338,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         tags_configured: int,
         *,
         links_configured: int = 0,
+        uplinks_configured: int = 0,
         has_opcua: bool = False,
         chosen: Mapping[str, int] | None = None,
     ) -> Limits:
@@ -344,6 +347,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         Args:
             tags_configured: Tags of the configuration, 0 or more.
             links_configured: Devices of the configuration, 0 or more.
+            uplinks_configured: Uplinks of the configuration, 0 or more.
             has_opcua: Whether it has an OPC UA server, which shows diagnostics.
             chosen: Limits by name, as the user set them; values in the unit the name ends with.
 
@@ -353,7 +357,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         chosen = dict(chosen or {})
         tags = chosen.get("tags_count_max", max(64, _with_headroom(tags_configured)))
         links = chosen.get("links_count_max", max(16, _with_headroom(links_configured)))
-        diagnostics = chosen.get("diagnostics_count_max", (links + 1) * _DIAGNOSTICS_PER_DEVICE if has_opcua else 0)
+        uplinks = max(_UPLINKS_COUNT_MIN, _with_headroom(uplinks_configured))
+        shown = (links + 1) * _DIAGNOSTICS_PER_DEVICE + uplinks * _DIAGNOSTICS_PER_UPLINK
+        diagnostics = chosen.get("diagnostics_count_max", shown if has_opcua else 0)
         items = chosen.get("opcua_monitored_items_max", max(cls.small().opcua_monitored_items_max, tags))
         needed = {
             "tags_count_max": tags,

@@ -112,6 +112,8 @@ class Changeover:
                 self._prepared[name] = self._prepare(difference)
                 await asyncio.sleep(0)  # Planning 10,000 tags takes 0.1 s; others get their turn.
             self._check_links()
+            if self._gateway.diagnostics is not None:
+                self._gateway.diagnostics.require_room(self._config)
             self._config = msgspec.structs.replace(self._config, tags=self._placed())
         except BaseException:
             for rows, columns in self._taken:
@@ -276,16 +278,14 @@ class Changeover:
             gateway.former_names.pop(row, None)
         gateway.delivery.replace(config.tags, gateway.devices)
         gateway.writes.is_enabled = config.gateway.writes
-        for prepared in self._prepared.values():
-            if prepared.difference.is_new and gateway.diagnostics is not None:
-                gateway.diagnostics.add_device(prepared.difference.config.name)
+        if gateway.diagnostics is not None:
+            gateway.diagnostics.begin(config)
         try:
             await gateway.show_configuration(self._before)
         except BifrostError as error:
             self.failures.append(str(error))
-        for name in self._difference.removed:
-            if gateway.diagnostics is not None:
-                gateway.diagnostics.remove_device(name)
+        if gateway.diagnostics is not None:
+            gateway.diagnostics.settle()
 
     def _polled_as(self, config: DeviceConfig) -> Polled:
         """The device as `config` says; polled as before for now, or not yet."""

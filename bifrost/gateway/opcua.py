@@ -120,6 +120,7 @@ class OpcUa:
             gateway.config.tags,
             [_shown(gateway, polled) for polled in gateway.devices],
             gateway.diagnostics.of_gateway,
+            uplinks=gateway.diagnostics.of_uplink,
             rows_count=gateway.runtime.table.rows_count,
             writes=gateway.config.gateway.writes,
         )

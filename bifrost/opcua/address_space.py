@@ -1,8 +1,9 @@
 """The OPC UA address space: tags, groups and devices compiled into the packed columns that nodes are made from.
 
-`Bifrost/<device>[/<group>]/<tag>`, `Bifrost/<device>/_Diagnostics` and `Bifrost/_Gateway` under Objects, with string
-ids in namespace 2 (CONTRACT, OPC UA). No node exists as an object, here or in the server: 100,000 tags are 40 bytes
-each and their ids. Pure: tags in, bytes out; the layouts are those of `csrc/bifrost_ua.h`.
+`Bifrost/<device>[/<group>]/<tag>`, `Bifrost/<device>/_Diagnostics`, `Bifrost/_Gateway` and
+`Bifrost/_Gateway/Uplinks/<uplink>` under Objects, with string ids in namespace 2 (CONTRACT, OPC UA). No node exists as
+an object, here or in the server: 100,000 tags are 40 bytes each and their ids. Pure: tags in, bytes out; the layouts
+are those of `csrc/bifrost_ua.h`.
 
 Nodes lie breadth first, so that the children of a folder are neighbours.
 """
@@ -22,7 +23,7 @@ from bifrost._native import records
 from bifrost.opcua.units import find_unit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from bifrost.core.columns import TagColumns
 
@@ -36,6 +37,7 @@ __all__ = [
     "NAMESPACE",
     "NODE",
     "NONE",
+    "UPLINKS",
     "Diagnostic",
     "Node",
     "ShownDevice",
@@ -59,6 +61,8 @@ FLAG_WRITABLE: Final = 2
 
 _ROOT_ID: Final = "#Bifrost"  # No name has a '#', so no device can be called this.
 _GATEWAY: Final = "_Gateway"
+UPLINKS: Final = f"{_GATEWAY}.Uplinks"
+"""Id of the folder that has a folder for each uplink."""
 _DIAGNOSTICS: Final = "_Diagnostics"
 _NS_PER_MS: Final = 1_000_000
 _PERIOD_MS_MAX: Final = 0xFFFF_FFFF
@@ -217,6 +221,7 @@ def compile_space(
     devices: Sequence[ShownDevice],
     gateway: Sequence[Diagnostic],
     *,
+    uplinks: Mapping[str, Sequence[Diagnostic]] | None = None,
     rows_count: int,
     writes: bool,
 ) -> Space:
@@ -226,10 +231,11 @@ def compile_space(
         columns: All tags, frozen.
         devices: The devices, in the order they are shown.
         gateway: Shown under `_Gateway`.
+        uplinks: By name of the uplink, shown under `_Gateway/Uplinks`; the folder is there if there are any.
         rows_count: Rows of the table.
         writes: The master switch; without it no node is writable.
     """
-    return _Compiler(columns, rows_count, writes).run(devices, gateway)
+    return _Compiler(columns, rows_count, writes).run(devices, gateway, uplinks or {})
 
 
 class _Compiler:
@@ -243,9 +249,15 @@ class _Compiler:
         self._shared_details: dict[tuple[tuple[float, float] | None, str], int] = {}
         self._folders: deque[tuple[int, Callable[[int], None]]] = deque()
 
-    def run(self, devices: Sequence[ShownDevice], gateway: Sequence[Diagnostic]) -> Space:
+    def run(
+        self,
+        devices: Sequence[ShownDevice],
+        gateway: Sequence[Diagnostic],
+        uplinks: Mapping[str, Sequence[Diagnostic]],
+    ) -> Space:
         space = self._space
-        self._add_folder(NONE, _ROOT_ID, 1, partial(self._add_devices, devices, gateway))
+        add_gateway = partial(self._add_gateway, gateway, uplinks)
+        self._add_folder(NONE, _ROOT_ID, 1, partial(self._add_devices, devices, add_gateway))
         while self._folders:
             number, add_children = self._folders.popleft()
             first = space.nodes_count
@@ -261,10 +273,22 @@ class _Compiler:
         self._folders.append((self._space.nodes_count, add_children))
         self._add(parent, node_id.encode(), name_start, KIND_FOLDER)
 
-    def _add_devices(self, devices: Sequence[ShownDevice], gateway: Sequence[Diagnostic], parent: int) -> None:
+    def _add_devices(self, devices: Sequence[ShownDevice], add_gateway: Callable[[int], None], parent: int) -> None:
         for device in devices:
             self._add_folder(parent, device.name, 0, partial(self._add_device, device))
-        self._add_folder(parent, _GATEWAY, 0, partial(self._add_diagnostics, _GATEWAY, gateway))
+        self._add_folder(parent, _GATEWAY, 0, add_gateway)
+
+    def _add_gateway(
+        self, gateway: Sequence[Diagnostic], uplinks: Mapping[str, Sequence[Diagnostic]], parent: int
+    ) -> None:
+        if uplinks:
+            self._add_folder(parent, UPLINKS, len(_GATEWAY) + 1, partial(self._add_uplinks, uplinks))
+        self._add_diagnostics(_GATEWAY, gateway, parent)
+
+    def _add_uplinks(self, uplinks: Mapping[str, Sequence[Diagnostic]], parent: int) -> None:
+        for name, diagnostics in uplinks.items():
+            owner = f"{UPLINKS}.{name}"
+            self._add_folder(parent, owner, len(UPLINKS) + 1, partial(self._add_diagnostics, owner, diagnostics))
 
     def _add_device(self, device: ShownDevice, parent: int) -> None:
         """Groups, then diagnostics, then tags without a group."""

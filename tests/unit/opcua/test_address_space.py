@@ -131,6 +131,22 @@ def test_nothing_is_writable_without_the_switch(boiler):
     assert not by_id(compiled(boiler, writes=False))["boiler.drum.level"].is_writable
 
 
+def test_uplinks_have_folders_in_that_of_the_gateway(boiler):
+    acquired = Diagnostic("Acquired", records.TYPE_UINT64, ROWS_COUNT - 2, "Samples.")
+    uplinks = {"plant": [acquired._replace(row=ROWS_COUNT - 3)], "other one": [acquired]}
+    space = check(compile_space(boiler, [], [VERSION], uplinks=uplinks, rows_count=ROWS_COUNT, writes=True))
+    nodes = by_id(space)
+    assert [space.node(child).name for child in nodes["_Gateway"].children] == ["Uplinks", "Version"]
+    assert [space.node(child).name for child in nodes["_Gateway.Uplinks"].children] == ["plant", "other one"]
+    node = nodes["_Gateway.Uplinks.other one#Acquired"]
+    assert (node.kind, node.row, node.name, node.description) == (
+        KIND_DIAGNOSTIC,
+        ROWS_COUNT - 2,
+        "Acquired",
+        "Samples.",
+    )
+
+
 def test_diagnostics_have_ids_with_a_hash_sign(boiler):
     node = by_id(compiled(boiler))["_Gateway#Version"]
     assert (node.kind, node.row, node.name, node.description) == (
