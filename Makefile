@@ -17,7 +17,7 @@ help: ## list the targets
 
 setup: $(VENV)/dev.stamp native ## virtual environment, tools and both C modules, in place
 
-run: $(VENV)/run.stamp ## a simulated plant and the gateway, live in this terminal
+run: $(VENV)/run.stamp ## a simulated plant, the gateway and a broker, live in this terminal
 	@$(BIN)/python build_ffi.py
 	$(BIN)/python -m bifrost demo
 
@@ -69,9 +69,10 @@ $(BIN)/python: | prerequisites
 	$(PYTHON) -m venv $(VENV)
 
 # Editable and pure as far as pip can see: the C is built in place by build_ffi.py, which shows its progress.
+# The broker of the demonstration is not to be had everywhere (32-bit ARM has to compile some of what it needs): then without.
 $(VENV)/run.stamp: pyproject.toml | $(BIN)/python
 	@echo "setting up: Bifrost and what it needs at run time, in $(VENV)"
-	BIFROST_NO_NATIVE=1 $(PIP) --editable .
+	BIFROST_NO_NATIVE=1 $(PIP) --editable '.[demo]' || BIFROST_NO_NATIVE=1 $(PIP) --editable .
 	$(PIP) 'cffi>=1.17' 'setuptools>=77'
 	@command -v cmake >/dev/null || $(PIP) cmake
 	@touch $@

@@ -22,8 +22,8 @@ Values = Sequence[Mapping[str, Any]]
 class ValueView(Protocol):
     """Shows snapshots."""
 
-    def show(self, values: Values, note: str = "") -> None:
-        """Shows one snapshot: the values of a `read` answer, and a line for people."""
+    def show(self, values: Values, notes: Sequence[str] = ()) -> None:
+        """Shows one snapshot: the values of a `read` answer, and lines for people."""
         ...
 
 
@@ -38,16 +38,15 @@ class LiveTable:
     def __init__(self) -> None:
         self._painted = 0
 
-    def show(self, values: Values, note: str = "") -> None:
+    def show(self, values: Values, notes: Sequence[str] = ()) -> None:
         """Paints one snapshot."""
         width, height = shutil.get_terminal_size()
-        shown = values[: max(1, height - 4)]
+        shown = values[: max(1, height - 3 - len(notes))]
         header, *rows = (line[:width] for line in value_lines(shown))
         lines = [header, *map(_coloured, rows, shown)]
         if len(shown) < len(values):
             lines.append(f"… and {len(values) - len(shown)} more")
-        if note:
-            lines.append(note[:width])
+        lines += [note[:width] for note in notes]
         up = f"\x1b[{self._painted}A\r" if self._painted else ""  # Cursor up; ECMA-48, 8.3.22.
         sys.stdout.write(up + _CLEAR_BELOW + "\n".join(lines) + "\n")
         sys.stdout.flush()
@@ -60,8 +59,8 @@ class ChangeLines:
     def __init__(self) -> None:
         self._last: dict[str, tuple[object, object]] = {}
 
-    def show(self, values: Values, note: str = "") -> None:
-        """Prints what changed; `note` is for terminals."""
+    def show(self, values: Values, notes: Sequence[str] = ()) -> None:
+        """Prints what changed; `notes` are for terminals."""
         for value in values:
             state = (value["value"], value["quality"])
             if self._last.get(value["tag"]) != state:

@@ -318,14 +318,3 @@ def test_lost_plant_is_uncertain_then_bad_and_keeps_the_last_value(gateway: Gate
     assert written.returncode == 3
     plant.start()
     wait_for(lambda: gateway.quality("plant.first") == "Good", gateway.log)
-
-
-def test_demo_shows_good_values_and_leaves_nothing_behind(tmp_path: Path):
-    shown = bifrost("demo", "--dir", str(tmp_path), "--seconds", "2", "--json")
-    assert shown.returncode == 0, shown.stderr
-    snapshots = [json.loads(line) for line in shown.stdout.splitlines()]
-    assert any(snapshot["good"] > 0 for snapshot in snapshots)
-    values = {value["tag"]: value["value"] for value in snapshots[-1]["values"]}
-    assert values["meter.serial_number"] == "BF-EM3-004711"
-    assert not (tmp_path / "data" / "control.sock").exists()
-    assert bifrost("check", str(tmp_path / "gateway.toml")).returncode == 0

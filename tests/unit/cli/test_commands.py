@@ -103,7 +103,7 @@ def test_host_with_or_without_port(text, place):
 def configuration(tmp_path):
     directory = tmp_path / 'a "quoted" place'
     directory.mkdir()
-    return demo.write_configuration(directory, 5020)
+    return demo.write_configuration(directory, demo.Ports(plant=5020))
 
 
 def test_demo_configuration_is_right_and_check_shows_its_plan(configuration, capsys):

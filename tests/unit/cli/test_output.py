@@ -65,11 +65,11 @@ def test_live_table_paints_over_itself_and_fits_the_screen(capsys, monkeypatch):
     monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((60, 8)))
     view = LiveTable()
     values = [value(f"tag{number}", number) for number in range(10)]
-    view.show(values, "note")
+    view.show(values, ["note"])
     first = capsys.readouterr().out
     assert "… and 6 more" in first
     assert "\x1b[32mGood\x1b[0m" in first
-    view.show(values, "note")
+    view.show(values, ["note"])
     assert capsys.readouterr().out.startswith(f"\x1b[{first.count(chr(10))}A\r\x1b[J")
 
 
