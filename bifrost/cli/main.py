@@ -19,7 +19,7 @@ from bifrost.gateway.exits import EXIT_DONE, EXIT_FAILED, EXIT_UNREACHABLE, EXIT
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS: Final[Mapping[str, str]] = {
-    "demo": "start a simulated plant and a gateway, and show live values",
+    "demo": "start a simulated plant, a gateway and a broker, and show live values",
     "run": "run the gateway of a configuration file",
     "check": "check a configuration file and show what it would do",
     "read": "read one address of a device, or tags of the running gateway",

@@ -9,7 +9,8 @@ anything in a
   line, and alone for any number of lines; how many spaces there are does not matter. A command that ends with ``&``
   goes on.
 
-The simulated plant is on the port that the pages call 5020, unless the page starts it.
+The ports that pages name are free ones here, the same for the whole page. The simulated plant is on the one that pages call 5020, unless
+the page starts it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-PORT_IN_PAGES = "5020"
+PORTS_IN_PAGES = ("5020", "9464", "18830")  # Plant, metrics, broker.
 COMMAND_TIMEOUT_S = 30.0
 _FENCE = re.compile(r"^```(?P<language>\w+)(?: (?P<file>\S+))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _SIMULATOR = "bifrost.plc.modbus.simulator"
@@ -63,12 +64,14 @@ def free_port() -> int:
 
 def run_page(page: Path, folder: Path) -> None:
     """Runs all blocks of `page` in `folder`, the current one. Raises AssertionError, or what a block raises."""
-    port = free_port()
-    blocks = [block._replace(text=block.text.replace(PORT_IN_PAGES, str(port))) for block in blocks_of(page)]
+    ports = {name: str(free_port()) for name in PORTS_IN_PAGES}
+    named = re.compile(rf"\b(?:{'|'.join(ports)})\b")
+    blocks = [block._replace(text=named.sub(lambda found: ports[found[0]], block.text)) for block in blocks_of(page)]
+    port = ports["5020"]
     starts_plant = any(block.language == "console" and _SIMULATOR in block.text for block in blocks)
     namespace: dict[str, object] = {"__name__": "__main__"}
     with contextlib.ExitStack() as stack:
-        if not starts_plant and any(str(port) in block.text for block in blocks):
+        if not starts_plant and any(port in block.text for block in blocks):
             stack.enter_context(simulated_plant(port))
         shell: Shell | None = None
         for block in blocks:
@@ -88,9 +91,9 @@ def run_page(page: Path, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def simulated_plant(port: int) -> Iterator[None]:
+def simulated_plant(port: str) -> Iterator[None]:
     """The simulated plant, in a process of its own."""
-    command = [sys.executable, "-m", _SIMULATOR, "--port", str(port)]
+    command = [sys.executable, "-m", _SIMULATOR, "--port", port]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
