@@ -17,7 +17,6 @@ from __future__ import annotations
 import itertools
 import os
 import random
-import shutil
 import sys
 import time
 from collections import Counter
@@ -30,10 +29,7 @@ import pytest
 from tests.interop.peers.plant_values import STEPS, plant_tags, value_at
 from tests.interop.peers.uplink_bench import Broker, Gateway, Plant, Program, Witness, wait_for
 
-pytestmark = [
-    pytest.mark.interop,
-    pytest.mark.skipif(shutil.which("mosquitto") is None, reason="mosquitto is not installed"),
-]
+pytestmark = pytest.mark.interop
 
 WINDOW = 20  # What the connector keeps in flight to a broker that says nothing else; MQTT 5.0, 3.3.4.
 RSS_GROWTH_BYTES_MAX = 2 << 20

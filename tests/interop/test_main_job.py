@@ -8,7 +8,6 @@ without a gap, and their samples are as many as the ledger says.
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -20,10 +19,7 @@ import pytest
 from tests.interop.peers.plant_values import STEPS, PlantTag, plant_tags, value_at
 from tests.interop.peers.uplink_bench import Broker, Gateway, Plant, Subscriber, wait_for
 
-pytestmark = [
-    pytest.mark.interop,
-    pytest.mark.skipif(shutil.which("mosquitto") is None, reason="mosquitto is not installed"),
-]
+pytestmark = pytest.mark.interop
 
 PLANTS = ("north", "south", "west")
 STEP_MS = 1000

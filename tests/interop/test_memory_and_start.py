@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
 import sys
 import time
@@ -25,10 +24,7 @@ from bifrost.core.contracts import Record
 from tests.interop.peers.uplink_bench import Broker, Program, free_port, wait_for
 from tests.interop.test_gateway_process import GatewayProcess
 
-pytestmark = [
-    pytest.mark.interop,
-    pytest.mark.skipif(shutil.which("mosquitto") is None, reason="mosquitto is not installed"),
-]
+pytestmark = pytest.mark.interop
 
 MB = 1_000_000
 IDLE_BYTES_MAX = 40 * MB

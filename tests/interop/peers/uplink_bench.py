@@ -14,6 +14,7 @@ from typing import Any
 
 from bifrost.cli.live import GatewayClient
 from bifrost.core.errors import ConnectError
+from tests.interop.peers.brokers import need
 from tests.interop.peers.plant_values import plant_tags
 
 ROOT = Path(__file__).parents[3]
@@ -95,7 +96,7 @@ class Broker(Program):
         self.port = free_port()
         settings = directory / "mosquitto.conf"
         settings.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n")
-        super().__init__("mosquitto", "-c", str(settings), log=directory / "mosquitto.log")
+        super().__init__(need("mosquitto"), "-c", str(settings), log=directory / "mosquitto.log")
 
     def start(self) -> None:
         super().start()
@@ -112,7 +113,7 @@ class Subscriber(Program):
 
     def __init__(self, directory: Path, port: int) -> None:
         self.messages_file = directory / "messages.jsonl"
-        command = ("mosquitto_sub", "-h", "127.0.0.1", "-p", str(port), "-q", "1", "-t", "bifrost/#")
+        command = (need("mosquitto_sub"), "-h", "127.0.0.1", "-p", str(port), "-q", "1", "-t", "bifrost/#")
         super().__init__(*command, "-F", "%p", "-V", "5", log=self.messages_file)
 
     def messages(self) -> list[dict[str, Any]]:
