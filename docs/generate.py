@@ -27,7 +27,7 @@ from typing import Final
 
 import msgspec
 
-from bifrost.cli.main import COMMANDS, main
+from bifrost.cli.main import COMMANDS, main, module_of
 from bifrost.core.config_rules import Duration, Endpoint, Size
 from bifrost.core.config_sections import (
     BufferConfig,
@@ -173,7 +173,7 @@ def overview_text() -> str:
 
 def command_text(command: str) -> str:
     """What a command does, and its arguments; not argparse's own page, which differs between versions of Python."""
-    module = importlib.import_module(f"bifrost.cli.{command}")
+    module = importlib.import_module(module_of(command))
     parser = argparse.ArgumentParser(add_help=False)
     module.configure(parser)
     rows = []

@@ -74,6 +74,10 @@ REGISTRY_HOSTS = re.compile(
 )
 MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:work|root|home/(?!\w*<)\w+|Users/\w+|mnt/\w+)/")
 OLD_WORDS = re.compile(rf"\b\w*(?:{_joined('sla ve')}|{_joined('mas ter')}(?![ _]switch))\w*", re.IGNORECASE)
+FOREIGN_WORDS = (
+    "bifrost/gateway/importing/foreign_words.py",
+    "tests/cases/imports/",
+)  # What other programs write, in their words.
 VAGUE_MODULES = frozenset(
     stem for word in ("util", "helper", "common", "manager", "base", "misc") for stem in (word, word + "s")
 )
@@ -212,7 +216,8 @@ def test_nothing_is_unfinished():
 
 
 def test_words_are_the_fields():
-    report(matches(OLD_WORDS, [name for name in files() if not name.endswith(".md")]))
+    ours = [name for name in files() if not name.endswith(".md") and not name.startswith(FOREIGN_WORDS)]
+    report(matches(OLD_WORDS, ours))
 
 
 def test_a_silenced_tool_is_named_and_the_reason_given():

@@ -9,7 +9,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from bifrost.cli.live import configuration_path
-from bifrost.cli.output import format_count, print_json, table_lines
+from bifrost.cli.output import counted, format_count, print_json, table_lines
 
 if TYPE_CHECKING:
     from bifrost.gateway.check import DeviceReport, Inspection
@@ -45,7 +45,7 @@ def inspection_lines(inspection: Inspection, all_blocks: bool = False) -> list[s
     """The dry run for people."""
     config = inspection.config
     assert config is not None
-    counts = f"{len(config.devices)} devices and {format_count(len(config.tags))} tags"
+    counts = f"{counted(len(config.devices), 'device')} and {counted(len(config.tags), 'tag')}"
     lines = [f"{inspection.file}: a gateway named {config.gateway.name!r} with {counts}", ""]
     devices = [(d.name, d.tags, len(d.blocks), f"{d.requests_per_s:.4g}", d.link, d.url) for d in inspection.devices]
     lines += table_lines(("device", "tags", "reads", "requests/s", "link", "url"), devices, right=(1, 2, 3))

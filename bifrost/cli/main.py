@@ -16,7 +16,7 @@ from typing import Final
 from bifrost import __version__
 from bifrost.gateway.exits import EXIT_DONE, EXIT_FAILED, EXIT_UNREACHABLE, EXIT_WRONG
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "main", "module_of"]
 
 COMMANDS: Final[Mapping[str, str]] = {
     "demo": "start a simulated plant, a gateway and a broker, and show live values",
@@ -31,9 +31,11 @@ COMMANDS: Final[Mapping[str, str]] = {
     "limits": "show every limit, and the memory they add up to",
     "opcua": "certificates and users of the OPC UA server",
     "discover": "ask named hosts what devices they are",
+    "import": "import a tag list of another program into the configuration",
     "doctor": "look for what is missing or wrong on this machine",
 }
 
+_MODULES: Final[Mapping[str, str]] = {"import": "import_tags"}  # A word of Python's own names no module.
 _USAGE = "usage: bifrost COMMAND [--json] [-c FILE] …"
 
 
@@ -65,8 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_DONE
 
 
+def module_of(command: str) -> str:
+    """The module of a command."""
+    return f"bifrost.cli.{_MODULES.get(command, command)}"
+
+
 def _run(command: str, words: Sequence[str]) -> int:
-    module = importlib.import_module(f"bifrost.cli.{command}")
+    module = importlib.import_module(module_of(command))
     parser = argparse.ArgumentParser(
         prog=f"bifrost {command}",
         description=module.__doc__,

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["format_age", "format_count", "format_value", "print_json", "table_lines"]
+__all__ = ["counted", "format_age", "format_count", "format_value", "print_json", "table_lines"]
 
 _VALUE_CHARS_MAX = 40
 _GAP = "  "
@@ -61,6 +61,11 @@ def format_value(value: object, unit: str = "") -> str:
 def format_count(number: float) -> str:
     """A number with thin groups of thousands: ``12 345``."""
     return f"{number:,}".replace(",", " ")
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 tag``, ``12 345 tags``."""
+    return f"{format_count(number)} {noun}" + ("" if number == 1 else "s")
 
 
 def format_age(seconds: float) -> str:
