@@ -179,7 +179,7 @@ def command_text(command: str) -> str:
     rows = []
     for action in parser._actions:
         spelled = ", ".join(action.option_strings)
-        value = action.metavar or ", ".join(action.choices or ()) if action.nargs != 0 else ""
+        value = action.metavar or ", ".join(map(str, action.choices or ())) if action.nargs != 0 else ""
         name = f"{spelled} {value}".strip() or action.dest
         rows.append((f"`{name}`", action.help or ""))
     arguments = "\n" + table(("argument", "meaning"), rows) if rows else ""

@@ -7,13 +7,13 @@ NAME, NAME:PORT or [IPv6]:PORT.
 from __future__ import annotations
 
 import argparse
-import socket
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from bifrost.cli.modbus_link import ModbusLink
 from bifrost.cli.output import print_json, table_lines
 from bifrost.core.errors import ConnectError
 from bifrost.plc.modbus import frame
@@ -121,55 +121,14 @@ def discover_host(host: str, port: int, units: Sequence[int], timeout_s: float) 
     """
     for unit in units:
         time.sleep(_PAUSE_S)
-        try:
-            # A connection of its own for each unit, since the late answer of a silent one must not meet the next.
-            connection = socket.create_connection((host, port), timeout_s)
-        except OSError as error:
-            raise ConnectError(f"takes no connection: {error.strerror or error}") from error
-        with connection:
-            answered = _ask_unit(_Link(connection, unit, timeout_s))
+        # A connection of its own for each unit, since the late answer of a silent one must not meet the next.
+        with ModbusLink(host, port, unit, timeout_s) as link:
+            answered = _ask_unit(link)
         if answered is not None:
             yield Discovered(host, port, unit, *answered)
 
 
-class _Link:
-    """One connection to one unit, one request at a time."""
-
-    def __init__(self, connection: socket.socket, unit: int, timeout_s: float) -> None:
-        self._connection = connection
-        self._unit = unit
-        self._timeout_s = timeout_s
-        self._transaction = 0
-        self._received = bytearray()
-
-    def ask(self, pdu: bytes) -> bytes | None:
-        """The answer PDU, or None when there is none in time; what does not belong to the request is dropped."""
-        self._transaction += 1
-        deadline_s = time.monotonic() + self._timeout_s
-        try:
-            self._connection.sendall(frame.encode_adu(self._transaction, self._unit, pdu))
-            while (left_s := deadline_s - time.monotonic()) > 0:
-                status, header = frame.next_frame(self._received)
-                if status is frame.FrameStatus.WRONG_LENGTH:
-                    return None
-                if header is not None:
-                    end = frame.LENGTH_END + header.length
-                    answer = bytes(self._received[frame.MBAP_BYTES : end])
-                    del self._received[:end]
-                    if header[:2] == (self._transaction, 0) and header.unit == self._unit:
-                        return answer
-                    continue
-                self._connection.settimeout(left_s)
-                data = self._connection.recv(frame.ADU_BYTES_MAX)
-                if not data:
-                    return None
-                self._received += data
-        except OSError:
-            return None
-        return None
-
-
-def _ask_unit(link: _Link) -> tuple[str, dict[str, str]] | None:
+def _ask_unit(link: ModbusLink) -> tuple[str, dict[str, str]] | None:
     objects, is_there = _identify(link)
     if objects:
         details = {name: _text(objects[number]) for number, name in enumerate(_OBJECTS) if objects.get(number)}
@@ -181,7 +140,7 @@ def _ask_unit(link: _Link) -> tuple[str, dict[str, str]] | None:
     return ("refusal", {}) if is_there or answer is not None else None
 
 
-def _identify(link: _Link) -> tuple[dict[int, bytes], bool]:
+def _identify(link: ModbusLink) -> tuple[dict[int, bytes], bool]:
     """Identification objects by id, and whether the unit answered at all. Asks for the regular level, then the basic one."""
     objects: dict[int, bytes] = {}
     is_there = False

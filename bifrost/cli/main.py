@@ -31,6 +31,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "limits": "show every limit, and the memory they add up to",
     "opcua": "certificates and users of the OPC UA server",
     "discover": "ask named hosts what devices they are",
+    "browse": "look for what a device has, or list the tags of the running gateway",
     "import": "import a tag list of another program into the configuration",
     "doctor": "look for what is missing or wrong on this machine",
 }

@@ -1,9 +1,10 @@
-"""The commands of the control socket: `status`, `read`, `watch`, `write`, `why`, `reload`, `limits`, `metrics`.
+"""The commands of the control socket: `status`, `read`, `browse`, `watch`, `write`, `why`, `reload`, `limits`, `metrics`.
 
 | command | request | answer |
 |---|---|---|
 | `status` | | health, tags, memory, tasks, `devices`; then `links` with their counters |
 | `read` | `tags`: full names and patterns | `values`: `tag value unit quality source_time server_time` |
+| `browse` | `tags` | `tags`: `tag type address unit writable description` |
 | `watch` | `tags`, `interval_s` | the same again and again, until the client leaves or sends anything |
 | `write` | `tag`, and `value` or `text`; `timeout_s` | `tag`, `quality` of the device's answer, `value` as read back |
 | `why` | `tag` | `why`: facts about the tag, and `sentences` that say them |
@@ -62,6 +63,7 @@ class Commands:
         self._commands = {
             "status": self._status,
             "read": self._read,
+            "browse": self._browse,
             "watch": self._watch,
             "write": self._write,
             "why": self._why,
@@ -86,6 +88,22 @@ class Commands:
     async def _read(self, request: Mapping[str, Any], session: ControlSession) -> None:
         rows = self._rows(request)
         await session.send_items({}, "values", self._values(rows))
+
+    async def _browse(self, request: Mapping[str, Any], session: ControlSession) -> None:
+        await session.send_items({}, "tags", map(self._tag_record, self._rows(request)))
+
+    def _tag_record(self, tag_id: int) -> dict[str, Any]:
+        tag = self._gateway.config.tags[tag_id]
+        target = self._gateway.delivery.target_of(tag_id)
+        assert target is not None, "the row is one of the configuration's"
+        return {
+            "tag": tag.full_name,
+            "type": str(target.spec),
+            "address": str(tag.address),
+            "unit": tag.unit,
+            "writable": tag.writable and self._gateway.config.gateway.writes,
+            "description": tag.description,
+        }
 
     async def _watch(self, request: Mapping[str, Any], session: ControlSession) -> None:
         rows = self._rows(request)

@@ -165,6 +165,17 @@ def test_commands_show_the_plants_values(gateway: GatewayProcess, plant: Plant):
     assert {task["name"] for task in status["tasks"]} >= {"control", "writes", "learned"}
 
 
+def test_browse_lists_the_tags(gateway: GatewayProcess):
+    tags = json.loads(gateway.bifrost("browse", "plant.set.*", "plant.first", "--json").stdout)["tags"]
+    assert [(tag["tag"], tag["type"], tag["address"], tag["unit"], tag["writable"]) for tag in tags] == [
+        ("plant.set.point", "uint16", "hr:10", "kW", True),
+        ("plant.set.locked", "uint16", "hr:11", "", False),
+        ("plant.first", "uint16", "hr:0", "", False),
+    ]
+    shown = gateway.bifrost("browse", "plant.set.*").stdout.splitlines()
+    assert shown[1].split() == ["plant.set.point", "uint16", "hr:10", "kW", "yes"]
+
+
 def test_address_that_the_device_refuses_is_one_bad_tag(gateway: GatewayProcess):
     wait_for(lambda: gateway.quality("plant.outside") == "BadConfigurationError", gateway.log)
     values = gateway.values()

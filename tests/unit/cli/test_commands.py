@@ -73,6 +73,35 @@ def test_watch_of_a_device_ends_after_its_count(plant, capsys):
     assert [[value["tag"] for value in line] for line in lines] == [["ir:1:float32", "co:0"]] * 2
 
 
+def test_browse_shows_what_a_device_has(plant, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["browse", f"modbus://127.0.0.1:{plant}?unit=2", "ir:0-99", "hr:0-99", "--rate", "1000"]
+    shown = told(capsys, *words, "--forbidden", "ir:40-45")
+    assert [area["range"] for area in shown["areas"]] == ["ir:0-39", "ir:46-63", "hr:0-63"]
+    assert (shown["refused"], shown["not_looked_at"], shown["silent"]) == ({}, [], False)
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"unit 2 of 127.0.0.1:{plant}: reading ir:0-99, hr:0-99"
+    assert next(line for line in lines if line.startswith("ir:0 ")).split()[1:3] == ["float32", "CDAB"]
+    assert "string[14]" in next(line for line in lines if line.startswith("hr:0 "))
+
+
+def test_browse_makes_a_first_table(plant, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    url = f"modbus://127.0.0.1:{plant}?unit=2"
+    assert main(["browse", url, "ir:0-31", "hr:0-9", "--rate", "1000", "--import", "meter"]) == 0
+    assert "device 'meter' added in line 5" in capsys.readouterr().out
+    assert told(capsys, "check")["ok"] is True
+    config = tmp_path / "gateway.toml"
+    config.write_text(config.read_text() + 'forbidden = ["ir:4-5"]\n')
+    assert [area["range"] for area in told(capsys, "browse", url, "ir:0-9")["areas"]] == ["ir:0-3", "ir:6-9"]
+
+
+def test_browse_of_a_silent_unit_is_exit_code_3(plant, capsys):
+    words = ["browse", f"modbus://127.0.0.1:{plant}?unit=9", "hr:0-9", "--timeout", "0.05"]
+    assert told(capsys, *words, code=3)["silent"] is True
+
+
 def test_discover_tells_what_devices_say_about_themselves(plant, capsys):
     words = ["discover", f"127.0.0.1:{plant}", "127.0.0.1:1", "--unit", "2", "--unit", "9", "--timeout", "0.2"]
     answer = told(capsys, *words)
