@@ -54,7 +54,7 @@ def require(target: str, peer_ns: Sequence[float], our_ns: Sequence[float]) -> N
     promised = _TARGETS[target]
     ratio = statistics.median(peer / ours for peer, ours in zip(peer_ns, our_ns, strict=True))
     print(
-        f"\n{target}: {ratio:.0f}x {promised['peer']} (promised {promised['target']}x): {promised['what']};"
+        f"\n{target}: {ratio:.3g}x {promised['peer']} (promised {promised['target']}x): {promised['what']};"
         f" {statistics.median(our_ns):,.0f} ns against {statistics.median(peer_ns):,.0f} ns; {device()}"
     )
     assert ratio >= promised["target"], f"{target}: {ratio:.1f}x is below the promised {promised['target']}x"

@@ -25,6 +25,7 @@ _UINT32: Final = ffi.typeof("uint32_t[]")
 _UINT64: Final = ffi.typeof("uint64_t[]")
 _STORE_ID_BYTES: Final = 16
 _from_buffer: Final = ffi.from_buffer
+_append: Final = lib.bf_journal_append  # Called for each record.
 
 
 def journal_bytes(limits: JournalLimits) -> int:
@@ -145,7 +146,7 @@ class Journal:
         """See `contract.Journal.append`."""
         source = payload if type(payload) is bytes else _from_buffer(_UINT8, payload)
         try:
-            return lib.bf_journal_append(  # type: ignore[no-any-return]  # cffi has no types
+            return _append(  # type: ignore[no-any-return]  # cffi has no types
                 self._journal, stream, lane, samples, first_ns, last_ns, source, len(source)
             )
         except OverflowError:
