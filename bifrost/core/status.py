@@ -57,4 +57,4 @@ def is_bad(status: int) -> bool:
 
 def status_name(status: int) -> str:
     """Symbolic name of `status`, as it stands in payloads; ``0x80AB0000`` for one Bifrost has no name for."""
-    return _NAMES.get(status, f"0x{status:08X}")
+    return _NAMES.get(status) or f"0x{status:08X}"
