@@ -52,7 +52,8 @@ def write_configuration(directory: Path, port: int, **replaced: str) -> str:
 
 
 def values(directory: Path) -> list[Any]:
-    lines = (directory / "out.jsonl").read_text().splitlines()
+    path = directory / "out.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []  # None before the first batch.
     return [sample["value"] for line in lines for sample in json.loads(line)["message"]["samples"]]
 
 
