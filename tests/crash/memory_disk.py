@@ -9,11 +9,11 @@ import errno
 from collections.abc import Callable
 from typing import NamedTuple
 
-CREATE, SIZE, WRITE, SYNC, UNLINK, RENAME, SYNC_DIRECTORY, NOTE = range(8)
+CREATE, SIZE, WRITE, SYNC, SYNC_FAILED, UNLINK, RENAME, SYNC_DIRECTORY, NOTE = range(9)
 
 
 class Operation(NamedTuple):
-    """One call that changes the disk; `target` of a RENAME, `note` of a NOTE: what the workload had promised then."""
+    """A call that changes the disk, or a sync that failed; `target` of a RENAME, `note` of a NOTE: what was promised then."""
 
     kind: int
     name: str = ""
@@ -95,10 +95,9 @@ class MemoryDisk:
         return len(data)
 
     def sync(self, fd: int) -> int:
-        if refused := self._refused("sync"):
-            return refused
-        self.operations.append(Operation(SYNC, self._open[fd][0]))
-        return 0
+        refused = self._refused("sync")
+        self.operations.append(Operation(SYNC_FAILED if refused else SYNC, self._open[fd][0]))
+        return refused
 
     def unlink(self, name: str) -> int:
         if refused := self._refused("unlink"):

@@ -2,7 +2,8 @@
 
 At every operation: of each file nothing, everything, every prefix, a torn last write or any sectors of what was not synced; of names that
 were created, deleted and renamed since the directory was synced every prefix, and all but one. A file that a name points to again is as
-durable as it was itself. States that are the same are given once.
+durable as it was itself. What a failed sync was to make durable is lost, as on Linux, also if a later one succeeds. States that are the
+same are given once.
 """
 
 from __future__ import annotations
@@ -10,7 +11,18 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from tests.crash.memory_disk import CREATE, NOTE, RENAME, SIZE, SYNC, SYNC_DIRECTORY, UNLINK, WRITE, Operation
+from tests.crash.memory_disk import (
+    CREATE,
+    NOTE,
+    RENAME,
+    SIZE,
+    SYNC,
+    SYNC_DIRECTORY,
+    SYNC_FAILED,
+    UNLINK,
+    WRITE,
+    Operation,
+)
 
 SECTOR = 512
 RANDOM_SUBSETS = 3
@@ -84,6 +96,9 @@ class Platter:
         elif operation.kind == SYNC:
             number = self.names[operation.name]
             self.durable[number], self.pending[number] = self._content(number, self.pending[number]), []
+        elif operation.kind == SYNC_FAILED:
+            # As Linux does: what could not be written counts as clean, is still read, and no later sync writes it.
+            self.pending[self.names[operation.name]] = []
         elif operation.kind == SYNC_DIRECTORY:
             self.durable_names, self.moves = dict(self.names), []
 

@@ -48,13 +48,16 @@ def samples_of(sequence: int) -> int:
 
 
 class Workload:
-    """One run. `promises_early` is the planted fault of a journal that acknowledges before it syncs."""
+    """One run. `promises_early` is the planted fault of a journal that acknowledges before it syncs; `is_killed`: it is, now and then."""
 
-    def __init__(self, backend: ModuleType, seed: int, disk: MemoryDisk, *, promises_early: bool = False) -> None:
+    def __init__(
+        self, backend: ModuleType, seed: int, disk: MemoryDisk, *, promises_early: bool = False, is_killed: bool = True
+    ) -> None:
         self._backend = backend
         self._chance = random.Random(seed)
         self._disk = disk
         self._promises_early = promises_early
+        self._is_killed = is_killed
         self._next = 1
         self._done: set[int] = set()
         self._position = 1
@@ -71,7 +74,7 @@ class Workload:
                 self._commit()
             elif draw < 0.96:
                 self._deliver()
-            else:
+            elif self._is_killed:
                 self._restart(is_clean=draw < 0.98)
         self._commit()
         return self._disk.operations
@@ -102,7 +105,7 @@ class Workload:
             self._promise(self._next - 1, self._journal.report().base_sequence)
         counters = b"counters %d" % self._next
         self._journal.begin(counters, TIME_NS + self._next, 0)
-        assert self._journal.commit(flags) == r.OK
+        assert self._journal.commit(flags) == r.OK or self._disk.fault is not None
         report = self._journal.report()
         self._promise(report.durable_sequence, report.base_sequence)
 
