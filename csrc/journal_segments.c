@@ -173,12 +173,26 @@ static int32_t segments_drop_oldest(bf_disk *disk, uint32_t reason)
     return bf_disk_free_segments(disk);
 }
 
+/* When the oldest segment was full at the latest: all others were begun after that, whatever the clock said in between. 0: none of them says,
+ * since the clock was not trusted. */
+static int64_t segments_oldest_full_ns(const bf_segments *segments)
+{
+    int64_t full_ns = 0;
+    for (size_t i = 1; i < segments->count; i++) {
+        int64_t begun_ns = segments->list[i].header.created_ns;
+        if (begun_ns > 0 && (full_ns == 0 || begun_ns < full_ns)) {
+            full_ns = begun_ns;
+        }
+    }
+    return full_ns;
+}
+
 int32_t bf_disk_expire(bf_disk *disk)
 {
     int32_t status = BF_OK;
     while (status == BF_OK && disk->segments.count > 1) { /* each turn drops one */
-        int64_t full_ns = disk->segments.list[1].header.created_ns;
-        if (full_ns <= 0 || full_ns >= disk->expire_before_ns || is_rescue_source(disk, &disk->segments.list[0])) {
+        int64_t full_ns = segments_oldest_full_ns(&disk->segments);
+        if (full_ns == 0 || full_ns >= disk->expire_before_ns || is_rescue_source(disk, &disk->segments.list[0])) {
             break;
         }
         status = segments_drop_oldest(disk, BF_DONE_WITH_AGE);

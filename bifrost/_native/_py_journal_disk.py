@@ -346,7 +346,9 @@ class Disk:
         """Drops segments that were full before the time that `begin` said."""
         status = r.OK
         while status == r.OK and len(self.segments) > 1:
-            if not 0 < self.segments[1].header.created_ns < self.expire_before_ns:
+            # All others were begun after the oldest was full, whatever the clock said; those of a clock not trusted don't say.
+            begun_ns = (each.header.created_ns for each in self.segments[1:] if each.header.created_ns > 0)
+            if min(begun_ns, default=self.expire_before_ns) >= self.expire_before_ns:
                 break
             if self.rescue is not None and self.rescue.segment is self.segments[0]:
                 break

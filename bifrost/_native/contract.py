@@ -227,8 +227,10 @@ class Journal(Protocol):
         Args:
             counters: Up to 256 bytes that come back after a restart, in `JournalReport.counters`. They go with the
                 commit, not with the records: what waits in memory may be in them or not.
-            now_ns: UTC nanoseconds for new segments; 0 while the clock is not trusted: they never expire then.
-            expire_before_ns: Segments filled before this time are dropped with `DONE_WITH_AGE`; 0: none.
+            now_ns: UTC nanoseconds for new segments; 0 while the clock is not trusted: they expire with the next that
+                have a time.
+            expire_before_ns: Segments that were full before this time are dropped with `DONE_WITH_AGE`; 0: none. A
+                segment was full before any later one was begun, by whatever clock.
         """
         ...
 

@@ -154,7 +154,7 @@ class Committer:
                 now_ns=utc_ns,
                 counters=self._ledger.pack(utc_ns),
                 flags=flags,
-                expire_before_ns=max(0, utc_ns - self._age_max_ns),
+                expire_before_ns=self._expire_before_ns(now_ns, utc_ns),
             )
             self.saved_count = number
             self._note_failure("")
@@ -172,6 +172,18 @@ class Committer:
         if flags & j.COMMIT_SYNC_CURSOR:
             self._acknowledged_count -= acknowledged_count
             self._cursor_synced_ns = now_ns
+
+    def _expire_before_ns(self, now_ns: int, utc_ns: int) -> int:
+        """UTC before which records are too old; 0: nobody knows what time it is.
+
+        A step of the system clock makes no record of this boot older than it is: it counts what the clock said `age_max`
+        ago, too. Only a clock that was not set then (a board without a battery begins in 1970) has nothing to say.
+        """
+        if utc_ns == 0:
+            return 0
+        then_ns = self._clock.utc_ns(now_ns - self._age_max_ns)
+        was_set = then_ns + self._age_max_ns >= _PLAUSIBLE_NS
+        return max(0, min(then_ns, utc_ns - self._age_max_ns) if was_set else utc_ns - self._age_max_ns)
 
     def _flags(self, now_ns: int, is_last: bool) -> int:
         interval_ns = self._durability.interval_ns

@@ -174,7 +174,8 @@ class Journal:
         """Writes what was appended and acknowledged before the call, and tells where the journal stands.
 
         Args:
-            now_ns: UTC nanoseconds for new segments; 0 while the clock is not trusted: they never expire then.
+            now_ns: UTC nanoseconds for new segments; 0 while the clock is not trusted: they expire with the next that
+                have a time.
             counters: Up to 256 bytes that come back after a restart, in `report.counters`.
             flags: `COMMIT_SYNC` to make the records durable, `COMMIT_SYNC_CURSOR` for the cursor; 0: a killed process
                 loses nothing, a power cut may.

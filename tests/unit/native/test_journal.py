@@ -21,20 +21,29 @@ LIMITS = j.JournalLimits(
 STORE_ID = bytes(range(16))
 SECOND = 10**9
 FOREVER = 1 << 62
+DAY = 86_400 * SECOND
+YEAR_2023_NS = 1_700_000_000 * SECOND
 
 
 def open_on(backend: contract.Backend, disk: MemoryDisk, limits: j.JournalLimits = LIMITS) -> contract.Journal:
     return backend.open_journal("", limits, STORE_ID, SECOND, disk)
 
 
-def fill(journal: contract.Journal, count: int, *, streams: tuple[bytes, ...] = (b"plant",), size: int = 500) -> None:
+def fill(
+    journal: contract.Journal,
+    count: int,
+    *,
+    streams: tuple[bytes, ...] = (b"plant",),
+    size: int = 500,
+    now_ns: int = SECOND,
+) -> None:
     """Appends and commits records of `size` bytes with two samples each, to the streams in turn."""
     numbers = [journal.stream(name) for name in streams]
     for _ in range(count):
         sequence = journal.report().next_sequence
         stream = numbers[sequence % len(numbers)]
         assert journal.append(stream, 0, 2, sequence * SECOND, sequence * SECOND, bytes([sequence % 256]) * size) > 0
-        commit(journal)
+        commit(journal, now_ns=now_ns)
 
 
 def commit(journal: contract.Journal, *, now_ns: int = SECOND, counters: bytes = b"", expire: int = 0) -> int:
@@ -263,6 +272,36 @@ def test_segments_of_a_clock_that_was_not_trusted_do_not_expire(backend):
         journal.begin(b"", 0, FOREVER)
         assert journal.commit(j.COMMIT_SYNC) == r.OK
     assert journal.report().done[j.DONE_WITH_AGE] == 0
+
+
+def test_segments_without_a_time_expire_with_the_next_one_that_has_one(backend):
+    """A board without a battery begins in 1970; what it kept then is older than what came after the clock was set."""
+    journal = backend.open_journal("", LIMITS._replace(segments_count_max=10), STORE_ID, 0, MemoryDisk())
+    for number in range(1, 60):
+        fill(journal, 1, now_ns=number * SECOND if number > 30 else 0)
+        commit(journal, now_ns=0, expire=FOREVER if number < 30 else 0)
+    assert journal.report().done[j.DONE_WITH_AGE] == 0
+    segments_count = journal.report().segments_count
+    assert commit(journal, now_ns=60 * SECOND, expire=50 * SECOND) == r.OK
+    assert journal.report().done[j.DONE_WITH_AGE] > 60
+    assert 1 < journal.report().segments_count < segments_count
+    assert buffered(journal) == 2 * len(read_all(journal))
+
+
+@pytest.mark.parametrize("now_ns", [0, SECOND, YEAR_2023_NS - DAY, YEAR_2023_NS + DAY, 4 * YEAR_2023_NS])
+def test_what_is_found_at_start_does_not_depend_on_the_clock(backend, now_ns):
+    disk = MemoryDisk()
+    journal = backend.open_journal("", LIMITS._replace(segments_count_max=10), STORE_ID, YEAR_2023_NS, disk)
+    for number in range(30):
+        fill(journal, 1, now_ns=YEAR_2023_NS + number * SECOND)
+        commit(journal, counters=b"%d" % number)
+    before = read_all(journal)
+    again = backend.open_journal("", LIMITS._replace(segments_count_max=10), STORE_ID, now_ns, disk)
+    assert again.report().counters == b"29"
+    assert read_all(again) == before
+    fill(again, 1, now_ns=now_ns)
+    assert [each.sequence for each in read_all(again)] == list(range(1, 32))
+    assert sum(again.report().done) == 0
 
 
 def test_counters_of_the_newest_commit_come_back(backend):
