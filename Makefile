@@ -37,8 +37,10 @@ wheels: $(VENV)/dev.stamp $(VENV)/cross.stamp ## sdist, pure wheel, and a wheel 
 sanitize: $(VENV)/dev.stamp ## the C programs of csrc/test under the address, undefined-behaviour and thread sanitizers
 	$(BIN)/python -m csrc.builder.checks sanitize
 
-fuzz: $(VENV)/dev.stamp ## the C decoders, FUZZ_SECONDS (60) each
+fuzz: $(VENV)/dev.stamp native ## the C decoders, FUZZ_SECONDS (60) each; the journal's power cuts and faults
 	$(BIN)/python -m csrc.builder.checks fuzz $(FUZZ_SECONDS)
+	$(BIN)/python -m tests.crash
+	$(BIN)/python -m tests.crash faults
 
 clean: ## delete what was made; the virtual environment and the fetched sources stay
 	rm -rf build dist wheels *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks
