@@ -35,7 +35,7 @@ from typing import Protocol
 
 import pytest
 
-from bench.ratio import require, require_at_most
+from bench.ratio import promise_of, require, require_at_most
 from bifrost._native import journal_records as j
 from bifrost._native import records as r
 from bifrost._native._py_journal_io import SystemIO
@@ -229,6 +229,8 @@ def compare(target: str, place: Path, batch: int, commits: int, *, is_running: b
         f"\n{target}: the floor ({statistics.median(floor):,.0f} ns) is {highest:.2f}x SQLite, the journal"
         f" {statistics.median(map(truediv, floor, journal)):.2f} of the floor; CPU a commit in us: {used}"
     )
+    if highest < promise_of(target):
+        pytest.skip(f"{target}: this disk, or its other users, takes so long that a bare write is only {highest:.2f}x")
     require(target, sqlite, journal)
 
 

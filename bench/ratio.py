@@ -49,6 +49,11 @@ def measure(timers: Mapping[str, Timer]) -> dict[str, list[float]]:
     return taken
 
 
+def promise_of(target: str) -> float:
+    """The number that `targets.toml` promises."""
+    return float(_TARGETS[target]["target"])
+
+
 def require(target: str, peer_ns: Sequence[float], our_ns: Sequence[float]) -> None:
     """Prints how many times faster we are, and asserts what `targets.toml` promises under the name `target`."""
     promised = _TARGETS[target]

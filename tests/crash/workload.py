@@ -1,7 +1,7 @@
 """A journal at work on a recording disk, and what it must still know after a power cut.
 
-The workload is drawn from a seed: records of all sizes, commits, reads, acknowledgements out of order, a disk cap that drops segments,
-clean ends and kills. After each commit it writes down what was promised. `check` opens what a power cut left and holds it to that.
+The workload is drawn from a seed: records of all sizes, commits, reads, acknowledgements out of order, a disk cap and an age that drop
+segments, clean ends and kills. After each commit it writes down what was promised. `check` opens what a power cut left and holds it to that.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ class Workload:
         if self._promises_early:
             self._promise(self._next - 1, self._journal.report().base_sequence)
         counters = b"counters %d" % self._next
-        self._journal.begin(counters, TIME_NS + self._next, 0)
+        expire_before_ns = TIME_NS + self._next - 30 if self._chance.random() < 0.1 else 0
+        self._journal.begin(counters, TIME_NS + self._next, expire_before_ns)
         assert self._journal.commit(flags) == r.OK or self._disk.fault is not None
         report = self._journal.report()
         self._promise(report.durable_sequence, report.base_sequence)
