@@ -1,7 +1,8 @@
 """A journal at work on a recording disk, and what it must still know after a power cut.
 
 The workload is drawn from a seed: records of all sizes, commits, reads, acknowledgements out of order, a disk cap and an age that drop
-segments, clean ends and kills. After each commit it writes down what was promised. `check` opens what a power cut left and holds it to that.
+segments, clean ends and kills. After each commit it writes down what was promised. `check` opens what a power cut left and holds it to
+that.
 """
 
 from __future__ import annotations
