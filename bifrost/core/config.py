@@ -19,7 +19,7 @@ from bifrost.core.columns import TagColumns
 from bifrost.core.config_environ import apply_overrides
 from bifrost.core.config_files import read_source
 from bifrost.core.config_lines import KeyPath
-from bifrost.core.config_read import Problems, SectionReader, TomlSource
+from bifrost.core.config_read import Place, Problems, SectionReader, TomlSource
 from bifrost.core.config_rules import Integer, Rule, Size, nearest
 from bifrost.core.config_sections import (
     BufferConfig,
@@ -38,6 +38,7 @@ from bifrost.core.limits import LimitInfo, Limits, limit_infos
 __all__ = ["Config", "ConfigCheckError", "load_config", "read_config", "read_gateway"]
 
 _SECTIONS = ("gateway", "limits", "device", "opcua", "uplink", "http")
+_SECTIONS_OF_ONE = ("gateway", "limits", "opcua", "http")
 _INNER_SECTIONS = {"tag": "[[device.tag]]", "tags": "[[device.tag]]", "buffer": "[uplink.buffer]"}
 _STALE_DEFAULT_NS = 5_000_000_000
 _STALE_DEFAULT_SCANS = 3  # Two answers may be lost before a value is called bad.
@@ -57,6 +58,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         opcua: `[opcua]`; None if the section is not there.
         http: `[http]`.
         warnings: What works but is hardly meant, each with its place.
+        places: Where the keys of all sections but `[[device]]` come from, which knows its own, by dotted key.
     """
 
     file: str
@@ -69,6 +71,21 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     opcua: OpcUaConfig | None = None
     http: HttpConfig = HttpConfig()
     warnings: tuple[str, ...] = ()
+    places: Mapping[str, Place] = {}
+
+    def located(self, error: ConfigError) -> ConfigError:
+        """`error` with the place of its key, or of the section that the key would stand in; as it is when it has one."""
+        if error.line is not None or error.key is None:
+            return error
+        place = self.places.get(error.key)
+        section = error.key
+        while place is None and "." in section:
+            section = section.rpartition(".")[0]
+            place = self.places.get(section)
+        if place is None:
+            return ConfigError(error.message, file=error.file or self.file, key=error.key)
+        key = place.key if section == error.key else error.key
+        return ConfigError(error.message, file=place.file, line=place.line, key=key)
 
 
 class ConfigCheckError(ConfigError):
@@ -174,6 +191,7 @@ class _Loader:
             opcua=opcua,
             http=http or HttpConfig(),
             warnings=tuple(self._problems.warnings),
+            places=self._places(uplinks),
         )
 
     def _check_sections(self) -> None:
@@ -306,6 +324,18 @@ class _Loader:
             if values is not None and name is not None:
                 uplinks[path] = UplinkConfig(**values, buffer=buffer)
         return uplinks
+
+    def _places(self, uplinks: Mapping[KeyPath, UplinkConfig]) -> dict[str, Place]:
+        document, table_at = self._source.document, self._source.table_at
+        tables: dict[KeyPath, str] = {(name,): name for name in _SECTIONS_OF_ONE if name in document}
+        for path, uplink in uplinks.items():
+            tables[path] = f"uplink.{uplink.name}"
+            if "buffer" in table_at(path):
+                tables[*path, "buffer"] = f"uplink.{uplink.name}.buffer"
+        places: dict[str, Place] = {}
+        for path, label in tables.items():
+            places |= self._source.places(path, label)
+        return places
 
     def _read_single(self, name: str, section: type[Any]) -> Any:
         """A section that can be there once; None if it is not there or was wrong."""

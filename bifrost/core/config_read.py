@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -20,7 +20,7 @@ from bifrost.core.config_sections import KeySpec, keys_of
 from bifrost.core.errors import ConfigError
 from bifrost.core.limits import PROBLEMS_COUNT_MAX
 
-__all__ = ["Problems", "SectionReader", "TomlSource"]
+__all__ = ["Place", "Problems", "SectionReader", "TomlSource"]
 
 _TABLE_DEPTH = 4  # ("device", 0, "tag", 3): where a table of a tag begins.
 _BARE_SECONDS_SUSPECT = 50  # `scan = 500` was hardly meant as seconds.
@@ -38,6 +38,20 @@ _SYNTAX_HINTS = (  # Searched in tomllib's message and, below it, the line it na
     (re.compile(r"\n.*=\s*\"[^\"]*\\"), "a backslash must be doubled, or put the text in 'single quotes'"),
     (re.compile(r"\n[^=\[#]*:"), "a key is followed by '=', not by ':'"),
 )
+
+
+class Place(NamedTuple):
+    """Where a setting comes from.
+
+    Attributes:
+        file: As the user typed it; None: the environment.
+        line: 1-based, in `file`.
+        key: As messages call it: dotted, or the variable.
+    """
+
+    file: str | None
+    line: int | None
+    key: str
 
 
 class Problems:
@@ -130,6 +144,17 @@ class TomlSource:
         keys = (*self.table_at(path), "")
         lines = {key: self.line((*path, key) if key else path) for key in keys}
         return {key: line for key, line in lines.items() if line is not None}
+
+    def places(self, path: KeyPath, label: str) -> dict[str, Place]:
+        """Where the keys of one table (of at most three levels) come from, and under `label` itself the table."""
+        places = {label: Place(self.file_of(path), self.line(path), label)}
+        for key, value in self.table_at(path).items():
+            name, at = f"{label}.{key}", (*path, key)
+            is_variable = isinstance(value, Override)
+            places[name] = (
+                Place(None, None, value.variable) if is_variable else Place(self.file_of(at), self.line(at), name)
+            )
+        return places
 
     def table_at(self, path: KeyPath) -> Mapping[str, Any]:
         """The table at `path`, which must be one."""

@@ -61,6 +61,11 @@ def parse_url(text: str) -> DeviceUrl:
     Raises:
         ValueError: No URL, an impossible port, a query key twice, or a password; the message says what would be right.
     """
+    if "@" in text:  # Before anything that shows it: what is not quite a URL may hold a password too.
+        raise ValueError(
+            "a user or password does not belong into a URL, which is shown in logs and messages;"
+            " an uplink has the keys user and password; write any other '@' as '%40'"
+        )
     scheme, separator, _ = text.partition("://")
     if not separator or not _SCHEME.fullmatch(scheme):
         hint = f"; write for example 'modbus-tcp://{text}'" if _HOST_AND_PORT.fullmatch(text) else ""
@@ -72,8 +77,6 @@ def parse_url(text: str) -> DeviceUrl:
         port = parts.port
     except ValueError as error:
         raise ValueError(f"{text!r} is not a URL: {str(error)[:1].lower()}{str(error)[1:]}") from None
-    if "@" in parts.netloc:
-        raise ValueError("a user or password does not belong into a URL, which is shown in logs and messages")
     if parts.fragment:
         raise ValueError(f"{text!r} contains '#'; write it as '%23'")
     if port == 0:

@@ -140,7 +140,7 @@ def inspect_config(config: Config) -> Inspection:
     planner.check_links()
     refusal = check_opcua(config, is_core_compiled=backend.BACKEND == "c")
     if refusal is not None:
-        problems.add(refusal)
+        problems.add(config.located(refusal))
     for uplink_error in check_uplinks(config):
         problems.add(uplink_error)
     if problems.errors_count:
@@ -229,7 +229,7 @@ class _Planner:
 
 
 def _limit_error(config: Config, error: LimitError) -> ConfigError:
-    return ConfigError(str(error), file=config.file, key=f"limits.{error.name}")
+    return config.located(ConfigError(str(error), key=f"limits.{error.name}"))
 
 
 def _refused(path: str, problems: Problems, config: Config | None = None) -> Inspection:

@@ -121,12 +121,12 @@ def restart_errors(before: Config, after: Config) -> Iterator[ConfigError]:
     """What of `after` cannot change while the gateway runs."""
     for key in ("name", "data_dir", "control"):
         if getattr(before.gateway, key) != getattr(after.gateway, key):
-            yield ConfigError(_RESTART, file=after.file, key=f"gateway.{key}")
+            yield after.located(ConfigError(_RESTART, key=f"gateway.{key}"))
     for name in sorted({*before.limits_chosen, *after.limits_chosen}):
         if before.limits_chosen.get(name) != after.limits_chosen.get(name):
-            yield ConfigError(_RESTART, file=after.file, key=f"limits.{name}")
+            yield after.located(ConfigError(_RESTART, key=f"limits.{name}"))
     if before.opcua != after.opcua:
-        yield ConfigError(_RESTART, file=after.file, key="opcua")
+        yield after.located(ConfigError(_RESTART, key="opcua"))
 
 
 def _compare_device(

@@ -55,7 +55,7 @@ def check_uplinks(config: Config) -> Iterator[ConfigError]:
             Uplink.check(uplink, config.gateway.name, config.limits)
             make_connector(config, uplink)
         except ConfigError as error:
-            yield error if error.file else ConfigError(error.message, file=config.file, key=error.key)
+            yield config.located(error)
 
 
 def make_connector(config: Config, uplink: UplinkConfig) -> Connector:
