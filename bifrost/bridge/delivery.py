@@ -25,6 +25,7 @@ from bifrost.core.contracts import Ack, Connector, Outcome, Record
 from bifrost.core.errors import BifrostError, StorageError
 from bifrost.core.log import fields
 from bifrost.core.retry import Backoff, BreakerState, CircuitBreaker
+from bifrost.core.secrets import SECRETS
 
 if TYPE_CHECKING:
     from bifrost._native.journal_records import JournalRecord
@@ -171,6 +172,7 @@ class Delivery:
 
     async def _fail(self, reason: str) -> None:
         """Something failed: waits before the next try."""
+        reason = SECRETS.redacted(reason)
         is_new = self.state is not DeliveryState.WAITING and reason != self.reason
         self.reason = reason
         self._breaker.failed(self._clock.now_ns())

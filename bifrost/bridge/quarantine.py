@@ -14,6 +14,7 @@ import msgspec
 
 from bifrost.core.clock import format_time_ns
 from bifrost.core.contracts import Record
+from bifrost.core.secrets import SECRETS
 
 __all__ = ["Quarantine"]
 
@@ -63,5 +64,10 @@ def _line(record: Record, reason: str, utc_ns: int) -> bytes:
         payload = {"payload": record.payload.decode()}
     except UnicodeDecodeError:
         payload = {"payload_base64": b64encode(record.payload).decode()}
-    frame = {"time": format_time_ns(utc_ns), "sequence": record.sequence, "topic": record.topic, "reason": reason}
+    frame = {
+        "time": format_time_ns(utc_ns),
+        "sequence": record.sequence,
+        "topic": record.topic,
+        "reason": SECRETS.redacted(reason),
+    }
     return msgspec.json.encode(frame | payload) + b"\n"

@@ -108,7 +108,9 @@ def _guarded(run: object, options: argparse.Namespace) -> int:
 
 
 def _fail(sentence: str, code: int) -> int:
-    print(f"bifrost: {sentence}", file=sys.stderr)
+    from bifrost.core.secrets import SECRETS
+
+    print(f"bifrost: {SECRETS.redacted(sentence)}", file=sys.stderr)
     return code
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from bifrost.core.config_rules import SecretRef, nearest
 from bifrost.core.errors import ConfigError
+from bifrost.core.secrets import SECRETS
 
 __all__ = ["OVERRIDE_PREFIX", "Override", "apply_overrides", "expand", "reveal"]
 
@@ -115,6 +116,8 @@ def _folded(name: str) -> str:
 def reveal(secret: SecretRef, environ: Mapping[str, str], directory: str) -> str:
     """The secret itself, without the line end that editors leave. Reads a file; keep the result no longer than needed.
 
+    From now on `core.secrets` keeps it out of whatever this process says.
+
     Args:
         secret: Where it is.
         environ: For ``env:``, and ``CREDENTIALS_DIRECTORY`` of systemd for ``cred:``.
@@ -123,6 +126,12 @@ def reveal(secret: SecretRef, environ: Mapping[str, str], directory: str) -> str
     Raises:
         ConfigError: It is not there or cannot be read; the message never holds any of it.
     """
+    content = _read_secret(secret, environ, directory)
+    SECRETS.hide(content)
+    return content
+
+
+def _read_secret(secret: SecretRef, environ: Mapping[str, str], directory: str) -> str:
     if secret.kind == "env":
         if secret.name not in environ:
             raise ConfigError(f"environment variable {secret.name!r} is not set", key=str(secret))

@@ -2,7 +2,7 @@
 
 A line has a constant message and fields: ``log.warning("link lost", extra=fields(device="boiler", tries=3))``.
 Constant messages are what rate limits count by, so that a flapping link cannot fill a disk: beyond the limit lines
-are dropped, and the next one that passes tells how many. Secrets that were read are known here and replaced wherever
+are dropped, and the next one that passes tells how many. Secrets that were read (`core.secrets`) are replaced wherever
 they turn up; the values of telling field names are never shown at all.
 """
 
@@ -14,16 +14,14 @@ from collections.abc import Callable, Mapping
 from typing import TextIO
 
 from bifrost.core.clock import format_time_ns
+from bifrost.core.secrets import HIDDEN, SECRETS
 
 __all__ = ["KeyValueFormatter", "LogGuard", "fields", "set_up_logging"]
 
 _FIELDS = "bifrost_fields"
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/@%+\-\[\]]+")
 _SECRET_FIELD = re.compile(r"password|passwd|secret|token|credential|private_key", re.IGNORECASE)
-_HIDDEN = "***"
 _KEYS_COUNT_MAX = 256  # Message keys whose rate is watched; beyond them, all others share one.
-_SECRET_LENGTH_MIN = 4  # Replacing "on" everywhere would make lines unreadable and protect nothing.
-_SECRETS_COUNT_MAX = 256
 _NS_PER_S = 1_000_000_000
 
 
@@ -33,7 +31,7 @@ def fields(**values: object) -> dict[str, dict[str, object]]:
 
 
 class LogGuard(logging.Filter):
-    """Lets lines through at a bounded rate per message, and hides secrets.
+    """Lets lines through at a bounded rate per message.
 
     Args:
         now_ns: Monotonic time.
@@ -45,20 +43,7 @@ class LogGuard(logging.Filter):
         self._now_ns = now_ns
         self._lines_per_second = lines_per_second
         self._windows: dict[str, list[int]] = {}  # Key -> start of the second, lines passed, lines suppressed.
-        self._secrets: list[str] = []
         self.suppressed_count = 0
-
-    def hide(self, secret: str) -> None:
-        """Replace `secret` in all later lines. Texts shorter than 4 characters are not worth hiding."""
-        if len(secret) >= _SECRET_LENGTH_MIN and secret not in self._secrets:
-            del self._secrets[: len(self._secrets) - _SECRETS_COUNT_MAX + 1]
-            self._secrets.append(secret)
-
-    def redacted(self, text: str) -> str:
-        """`text` without the secrets that are known."""
-        for secret in self._secrets:
-            text = text.replace(secret, _HIDDEN)
-        return text
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the line passes; counts it either way."""
@@ -85,13 +70,11 @@ class KeyValueFormatter(logging.Formatter):
     """``time=… level=… logger=… msg="…" key=value …``, and a traceback as one escaped field.
 
     Args:
-        guard: For hiding secrets.
         utc_ns: UTC nanoseconds of now; None leaves the time out, since journald adds its own.
     """
 
-    def __init__(self, guard: LogGuard, utc_ns: Callable[[], int] | None) -> None:
+    def __init__(self, utc_ns: Callable[[], int] | None) -> None:
         super().__init__()
-        self._guard = guard
         self._utc_ns = utc_ns
 
     def format(self, record: logging.LogRecord) -> str:
@@ -103,7 +86,7 @@ class KeyValueFormatter(logging.Formatter):
         pairs |= _visible(record.__dict__.get(_FIELDS, {}))
         if record.exc_info:
             pairs["traceback"] = self.formatException(record.exc_info)
-        return self._guard.redacted(" ".join(f"{key}={_quoted(value)}" for key, value in pairs.items()))
+        return " ".join(f"{key}={_quoted(value)}" for key, value in pairs.items())
 
 
 def set_up_logging(
@@ -114,7 +97,7 @@ def set_up_logging(
     utc_ns: Callable[[], int] | None,
     lines_per_second: int,
 ) -> LogGuard:
-    """Send all log lines to `stream` in this form, in place of earlier handlers; the guard is for `hide`.
+    """Send all log lines to `stream` in this form, in place of earlier handlers; gives what counts those that did not pass.
 
     Args:
         stream: Usually standard error.
@@ -126,7 +109,7 @@ def set_up_logging(
     guard = LogGuard(now_ns, lines_per_second)
     handler = logging.StreamHandler(stream)
     handler.addFilter(guard)
-    handler.setFormatter(KeyValueFormatter(guard, utc_ns))
+    handler.setFormatter(KeyValueFormatter(utc_ns))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -134,11 +117,11 @@ def set_up_logging(
 
 
 def _visible(values: Mapping[str, object]) -> dict[str, object]:
-    return {key: _HIDDEN if _SECRET_FIELD.search(key) else value for key, value in values.items()}
+    return {key: HIDDEN if _SECRET_FIELD.search(key) else value for key, value in values.items()}
 
 
 def _quoted(value: object) -> str:
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    text = f"{value:g}" if isinstance(value, float) else SECRETS.redacted(str(value))
     if _PLAIN.fullmatch(text):
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')

@@ -27,6 +27,7 @@ from bifrost.core.log import fields, set_up_logging
 from bifrost.core.quantity import format_size
 from bifrost.core.rows import RowPool
 from bifrost.core.runtime import BackendSizes, Runtime
+from bifrost.core.secrets import SECRETS
 from bifrost.core.writes import WriteQueue
 from bifrost.gateway import health
 from bifrost.gateway.commands import Commands
@@ -340,5 +341,5 @@ def _report_callback_failure(loop: asyncio.AbstractEventLoop, context: dict[str,
 
 
 def _refuse(text: str, code: int) -> int:
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(SECRETS.redacted(text) + "\n")
     return code

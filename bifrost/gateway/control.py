@@ -27,6 +27,7 @@ import msgspec
 
 from bifrost.core.errors import BifrostError, ConfigError, TransportError
 from bifrost.core.log import fields
+from bifrost.core.secrets import SECRETS
 from bifrost.gateway.exits import EXIT_FAILED, EXIT_UNREACHABLE, EXIT_WRONG
 from bifrost.gateway.supervisor import failure_of
 
@@ -229,10 +230,12 @@ class ControlServer:
         if isinstance(failure, ClientTooSlowError | OSError):
             raise failure
         if isinstance(failure, BifrostError | ValueError):
-            await session.send({"error": str(failure), "code": _exit_code(failure)}, ok=False)
+            await session.send({"error": SECRETS.redacted(str(failure)), "code": _exit_code(failure)}, ok=False)
         elif failure is not None:
             _log.error("command failed", extra=fields(command=request["command"]), exc_info=failure)
-            await session.send({"error": f"internal error: {failure!r}", "code": EXIT_FAILED}, ok=False)
+            await session.send(
+                {"error": SECRETS.redacted(f"internal error: {failure!r}"), "code": EXIT_FAILED}, ok=False
+            )
 
     def _refuse(self, writer: asyncio.StreamWriter, reason: str, text: str) -> None:
         """Says why and closes; what the client does not take at once is lost with the connection."""

@@ -16,6 +16,7 @@ from typing import Final
 
 from bifrost.core.errors import BifrostError
 from bifrost.core.log import fields
+from bifrost.core.secrets import SECRETS
 
 __all__ = ["Notifier"]
 
@@ -69,7 +70,7 @@ class Notifier:
                 async with asyncio.timeout(period_s):
                     await self._beat()
             except (BifrostError, TimeoutError) as error:
-                reason = str(error) or "the scan engine does not answer"
+                reason = SECRETS.redacted(str(error)) or "the scan engine does not answer"
                 _log.error("the watchdog is not fed", extra=fields(reason=reason))
                 self._send(f"STATUS=hangs: {reason}")
             else:

@@ -22,6 +22,7 @@ from bifrost.core.clock import format_time_ns
 from bifrost.core.config import Config, read_config
 from bifrost.core.errors import BifrostError, LimitError, StorageError
 from bifrost.core.log import fields
+from bifrost.core.secrets import SECRETS
 from bifrost.core.status import is_good, status_name
 from bifrost.gateway.changeover import Changeover
 from bifrost.gateway.check import inspect_config
@@ -140,7 +141,7 @@ class Reloader:
         try:
             details = await self._reload()
         except (ReloadRefusedError, ReloadUndoneError) as error:
-            failure, details = error, {"message": str(error)}
+            failure, details = error, {"message": SECRETS.redacted(str(error))}
         finally:
             self._is_busy = False
             self._on_end()

@@ -19,6 +19,7 @@ import msgspec
 
 from bifrost.core.errors import AddressError, ConfigError, LimitError
 from bifrost.core.retry import Backoff
+from bifrost.core.secrets import SECRETS
 
 __all__ = ["Child", "ChildState", "ChildStatus", "Supervisor", "failure_of"]
 
@@ -142,7 +143,8 @@ class Supervisor:
                 error = await failure_of(child.run)
                 if self._now_ns() - started_ns >= _HEALTHY_AFTER_NS:
                     backoff.succeeded()
-                status.last_error = "ended by itself" if error is None else f"{type(error).__name__}: {error}"
+                last_error = "ended by itself" if error is None else f"{type(error).__name__}: {error}"
+                status.last_error = SECRETS.redacted(last_error)
                 if isinstance(error, _HOPELESS):
                     status.state = ChildState.FAILED
                     self._on_failure(status, error, None)
