@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -176,10 +177,13 @@ class Uplink:
         """In the change ring: it needs no change before it any more, nor the names of their rows."""
         return self._stream.position
 
-    def follow(self, tags: TagColumns) -> None:
-        """After a reload: the same uplink, with the tags there are now. Raises LimitError, see `Stream.select`."""
+    def follow(self, tags: TagColumns, selected: array[int]) -> None:
+        """After a reload: the same uplink, with the tags there are now, of which it has those `selected`.
+
+        Raises LimitError, see `Stream.select`.
+        """
         self._place = self._place._replace(tags=tags)
-        self._stream.select(tags.select(self.config.tags), self._deadband())
+        self._stream.select(selected, self._deadband())
 
     def succeed(self, predecessor: Uplink) -> None:
         """Goes on reading the ring where `predecessor`, closed, has ended; it was the same uplink with other settings."""

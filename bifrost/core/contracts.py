@@ -117,7 +117,7 @@ class Driver(Protocol):
         ...
 
     def plan(self, tags: Sequence[Tag], rows: Sequence[int]) -> Sequence[Request]:
-        """Compiles `tags` (row of the table each in `rows`) into block reads. Pure.
+        """Compiles `tags` (row of the table each in `rows`) into block reads. Pure; a reload calls it beside the loop (`core.background`).
 
         Raises:
             AddressError: A tag cannot be read by this protocol; the message names it.
@@ -237,8 +237,8 @@ class Face(Protocol):
         """The StatusCode that answers a write. A token that nobody waits for any more is ignored."""
         ...
 
-    def replace_space(self, make_space: Callable[[], Any]) -> None:
-        """Shows what `make_space` compiles from now on; nodes with the same id go on for clients.
+    def replace_space(self, space: Any) -> None:
+        """Shows `space`, a compiled address space, from now on; nodes with the same id go on for clients. Waits milliseconds.
 
         Raises:
             LimitError: There is no memory for it; what is shown stays.

@@ -203,10 +203,10 @@ class Gateway:
 
     async def _show_in_opcua(self) -> None:
         if self.opcua is not None:
-            self.opcua.show_anew()
+            await self.opcua.show_anew()
 
     async def _send_by_uplinks(self) -> None:
-        self.uplinks.follow(self.config.tags)
+        await self.uplinks.follow(self.config.tags)
         await self.uplinks.change()
 
     async def _serve_http(self, before: Config) -> None:

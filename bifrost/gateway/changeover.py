@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
+from bifrost.core.background import in_background
 from bifrost.core.columns import TagColumns, TagView
 from bifrost.core.config import Config
 from bifrost.core.config_sections import DeviceConfig
@@ -58,6 +59,18 @@ class Leftover(NamedTuple):
         """Gives them back, once nobody will ask for them again."""
         for rows, definitions in self.parts:
             gateway.rows.retire(rows, definitions)
+
+
+class _Outline(NamedTuple):
+    """A device that is new or changed, planned before it has rows for all of its tags."""
+
+    tags: TagView
+    requests: Sequence[Request]
+    definitions: RowColumns
+    rows: array[int]  # 0 where there is none yet.
+    kept: array[int]
+    anew: array[int]
+    homeless: list[int]  # Positions of the tags that have no row.
 
 
 class _Prepared(NamedTuple):
@@ -109,8 +122,9 @@ class Changeover:
         """Plans and takes rows. Raises ConfigError, AddressError, LimitError; nothing is changed then."""
         try:
             for name, difference in self._difference.devices.items():
-                self._prepared[name] = self._prepare(difference)
-                await asyncio.sleep(0)  # Planning 10,000 tags takes 0.1 s; others get their turn.
+                driver = self._driver_of(difference)
+                outline = await in_background(partial(self._outline, difference, driver))
+                self._prepared[name] = self._prepare(difference, driver, outline)
             self._check_links()
             if self._gateway.diagnostics is not None:
                 self._gateway.diagnostics.require_room(self._config)
@@ -120,11 +134,14 @@ class Changeover:
                 self._gateway.rows.give(rows, columns)
             raise
 
-    def _prepare(self, difference: DeviceDifference) -> _Prepared:
-        config = difference.config
-        before = self._polled.get(config.name)
-        driver = before.driver if before is not None and not difference.has_settings else self._make_driver(difference)
-        tags = self._base.of_device(config.name)
+    def _driver_of(self, difference: DeviceDifference) -> Driver:
+        before = self._polled.get(difference.config.name)
+        return before.driver if before is not None and not difference.has_settings else self._make_driver(difference)
+
+    def _outline(self, difference: DeviceDifference, driver: Driver) -> _Outline:
+        """Plans a device, and finds which of its tags keep their rows. Changes nothing: runs beside the loop."""
+        before = self._polled.get(difference.config.name)
+        tags = self._base.of_device(difference.config.name)
         requests = driver.plan(tags, range(len(tags)))
         definitions = describe_rows(tags, 0, requests)
         rows = array("I", [0]) * len(tags)
@@ -143,6 +160,11 @@ class Changeover:
                 kept.append(index)
             else:
                 anew.append(row)
+        return _Outline(tags, requests, definitions, rows, kept, anew, homeless)
+
+    def _prepare(self, difference: DeviceDifference, driver: Driver, outline: _Outline) -> _Prepared:
+        """Takes the rows that are missing in `outline`."""
+        tags, requests, definitions, rows, kept, anew, homeless = outline
         for index, row in zip(homeless, self._find_rows(tags, definitions, homeless), strict=True):
             rows[index] = row
             anew.append(row)
@@ -225,8 +247,7 @@ class Changeover:
                 prepared = self._prepared.get(polled.config.name)
                 if prepared is not None and (prepared.anew or prepared.difference.removed):
                     polled.driver = prepared.driver
-                    polled.poll_others(scanner, self._kept_view(prepared), self._awaited())
-                    await asyncio.sleep(0)
+                    await polled.poll_others(scanner, self._kept_view(prepared), self._awaited())
             if not stays:
                 await gateway.supervisor.stop(child_name(key))
                 del gateway.pollers[key]
@@ -305,6 +326,9 @@ class Changeover:
         """Step 4."""
         gateway = self._gateway
         for key, devices in group_by_link(gateway.devices).items():
+            for polled in devices:
+                if polled.device is None:
+                    await polled.plan()
             poller = gateway.pollers.get(key)
             if poller is None:
                 poller = gateway.pollers[key] = LinkPoller(gateway.scanner, devices)
@@ -315,8 +339,7 @@ class Changeover:
                     poller.add(polled)
                 elif self._is_to_be_planned(polled.config.name):
                     self._repolled.add(polled.config.name)
-                    polled.poll_others(gateway.scanner, polled.tags, _nothing)
-                    await asyncio.sleep(0)
+                    await polled.poll_others(gateway.scanner, polled.tags, _nothing)
                 else:
                     polled.show_as(polled.tags)
 

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+from bifrost.core.background import in_background
 from bifrost.core.config import Config
 from bifrost.core.contracts import FaceEvent, FaceWrite
 from bifrost.core.errors import ConfigError, StorageError
@@ -103,15 +104,15 @@ class OpcUa:
             finally:
                 self._group = None
 
-    def show_anew(self) -> None:
-        """Shows what the gateway has now, after a reload; clients keep nodes whose ids stay. Waits milliseconds.
+    async def show_anew(self) -> None:
+        """Shows what the gateway has now, after a reload; clients keep nodes whose ids stay.
 
         Rows that no node has any more are free for reuse when this returns.
 
         Raises:
             LimitError: There is no memory for it; clients see what they saw.
         """
-        self.face.replace_space(self._make_space)
+        self.face.replace_space(await in_background(self._make_space))
 
     def _make_space(self) -> Space:
         gateway = self._gateway

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
+from bifrost.core.background import in_background
 from bifrost.core.columns import TagColumns, TagView
 from bifrost.core.config_sections import DeviceConfig
 from bifrost.core.contracts import Driver, Request
@@ -39,7 +41,7 @@ class Polled:
         tags: Its tags; their ids are its rows of the table.
         requests_per_s: What polling it costs, as planned last.
         definitions: What its rows are.
-        planned: What its driver made of its tags when their rows were defined; used once, since the driver learns.
+        planned: What its driver made of its tags before it is polled; used once, since the driver learns.
         device: As the scanner knows it; None while its link's child is not running.
     """
 
@@ -64,6 +66,10 @@ class Polled:
         """Its rows of the table, in the order of its tags."""
         return self.tags.ids
 
+    async def plan(self) -> None:
+        """Plans it in the background, for `add_to`."""
+        self.planned = await in_background(partial(self.driver.plan, self.tags, self.tags.ids))
+
     def add_to(self, scanner: Scanner, group: asyncio.TaskGroup) -> None:
         """Begins to poll it. The first time as it was planned at start, afterwards as the driver plans by then."""
         planned, self.planned = self.planned, None
@@ -86,8 +92,13 @@ class Polled:
             when_done()
         self.remove_from(scanner)
 
-    def poll_others(self, scanner: Scanner, tags: TagView, when_done: Callable[[], None]) -> None:
-        """Polls `tags`, with the driver it has now, in place of those before; `when_done` as in `retire`."""
+    async def poll_others(self, scanner: Scanner, tags: TagView, when_done: Callable[[], None]) -> None:
+        """Polls `tags`, with the driver it has now, in place of those before; `when_done` as in `retire`.
+
+        Planning is done in the background. If the device teaches its driver something meanwhile, the plan is too old, and another is made.
+        """
+        lessons_count = 0 if self.device is None else self.device.lessons_count
+        planned = await in_background(partial(self.driver.plan, tags, tags.ids))
         self.tags = tags
         self.planned = None
         if self.device is None:
@@ -96,7 +107,8 @@ class Polled:
         self.device.driver = self.driver
         before = list(self.device.watches)
         if tags:
-            scanner.watch(self.device, tags, tags.ids)
+            is_current = self.device.lessons_count == lessons_count
+            scanner.watch(self.device, tags, tags.ids, planned if is_current else None)
         for watch in before:
             scanner.unwatch(self.device, watch, when_done)
         if not before:

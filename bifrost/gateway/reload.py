@@ -13,11 +13,13 @@ import asyncio
 import logging
 from array import array
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
 from bifrost._native import records
+from bifrost.core.background import in_background
 from bifrost.core.clock import format_time_ns
 from bifrost.core.config import Config, read_config
 from bifrost.core.errors import BifrostError, LimitError, StorageError
@@ -26,7 +28,7 @@ from bifrost.core.secrets import SECRETS
 from bifrost.core.status import is_good, status_name
 from bifrost.gateway.changeover import Changeover
 from bifrost.gateway.check import inspect_config
-from bifrost.gateway.difference import Difference, compare, compare_devices, restart_errors
+from bifrost.gateway.difference import Difference, compare, restart_errors
 from bifrost.gateway.exits import EXIT_FAILED, EXIT_WRONG
 from bifrost.gateway.supervisor import failure_of
 
@@ -40,7 +42,6 @@ _log = logging.getLogger("bifrost.gateway.reload")
 
 _HEALTHY_TIMEOUT_S: Final = 10.0
 _LOOK_S: Final = 0.05
-_BREATHER_S: Final = 0.02  # Between two steps that hold the loop, so that outboxes read the ring.
 _NAMES_SHOWN_MAX: Final = 3
 _SLOT_BYTES: Final = records.SLOT.size
 
@@ -175,7 +176,7 @@ class Reloader:
         gateway = self._gateway
         before = gateway.config
         after = await self._load()
-        difference = await _compare(before, after)
+        difference = await in_background(partial(compare, before, after))
         if not difference.is_any:
             return {"changes": "none"}
         counts = {name: count for name, count in difference.counts(before).items() if count}
@@ -199,10 +200,9 @@ class Reloader:
     async def _load(self) -> Config:
         """The configuration as the files say now. Raises ReloadRefusedError with every mistake."""
         gateway = self._gateway
-        config, problems = read_config(gateway.config.file, self._environ)
+        config, problems = await in_background(partial(read_config, gateway.config.file, self._environ))
         if config is None:
             raise ReloadRefusedError("\n".join(_messages(problems.errors, problems.errors_count)))
-        await asyncio.sleep(_BREATHER_S)
         errors = list(restart_errors(gateway.config, config))
         if errors:
             raise ReloadRefusedError("\n".join(map(str, errors)))
@@ -211,15 +211,13 @@ class Reloader:
             text = f"{len(config.tags)} tags are configured; a restart makes room for them"
             raise ReloadRefusedError(str(LimitError("tags_count_max", limits.tags_count_max, text)))
         config = msgspec.structs.replace(config, limits=limits)
-        inspection = inspect_config(config)
+        inspection = await in_background(partial(inspect_config, config))
         if inspection.errors:
             raise ReloadRefusedError("\n".join(inspection.messages))
-        await asyncio.sleep(_BREATHER_S)
         return msgspec.structs.replace(config, warnings=inspection.warnings)
 
     async def _go(self, config: Config, difference: Difference, leftover: Mapping[str, int]) -> Changeover:
         changeover = Changeover(self._gateway, config, difference, leftover)
-        await asyncio.sleep(_BREATHER_S)
         try:
             await changeover.prepare()
         except BifrostError as error:
@@ -232,7 +230,7 @@ class Reloader:
 
     async def _go_back(self, before: Config, leftover: Mapping[str, int]) -> list[str]:
         """Undoes what `_go` did; gives what went wrong with that."""
-        difference = await _compare(self._gateway.config, before)
+        difference = await in_background(partial(compare, self._gateway.config, before))
         try:
             changeover = await self._go(before, difference, leftover)
         except ReloadRefusedError as error:
@@ -267,15 +265,6 @@ class Reloader:
         ]
         more = [f"so are {len(wanted) - len(names)} more tags"] if len(wanted) > len(names) else []
         return [*names, *more, *(f"uplink {name} was connected and is not" for name in lost)]
-
-
-async def _compare(before: Config, after: Config) -> Difference:
-    devices = []
-    for device in compare_devices(before, after):
-        devices.append(device)
-        # Others get their turn after each.
-        await asyncio.sleep(0)
-    return compare(before, after, devices)
 
 
 def _messages(errors: list[Any], count: int) -> list[str]:

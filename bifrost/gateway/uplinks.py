@@ -19,6 +19,7 @@ from bifrost.bridge.drops import Burst
 from bifrost.bridge.ledger import Reason
 from bifrost.bridge.uplink import Place, Uplink, uplink_region
 from bifrost.core import plugins
+from bifrost.core.background import in_background
 from bifrost.core.columns import TagColumns
 from bifrost.core.config import Config
 from bifrost.core.config_environ import reveal
@@ -111,10 +112,10 @@ class Uplinks:
         """Position in the change ring that every uplink has passed; None: there are no uplinks."""
         return min((uplink.position for uplink in self._uplinks), default=None)
 
-    def follow(self, tags: TagColumns) -> None:
+    async def follow(self, tags: TagColumns) -> None:
         """After a reload: the same uplinks, with the tags there are now. Raises LimitError, see `Stream.select`."""
         for uplink in self._uplinks:
-            uplink.follow(tags)
+            uplink.follow(tags, await in_background(partial(tags.select, uplink.config.tags)))
 
     async def change(self) -> None:
         """After a reload: uplinks as the gateway's configuration says now; those that are the same in it are not touched.

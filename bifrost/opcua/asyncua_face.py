@@ -136,9 +136,9 @@ class AsyncuaFace:
         if future is not None and not future.done():
             future.set_result(status)
 
-    def replace_space(self, make_space: Callable[[], Space]) -> None:
+    def replace_space(self, space: Space) -> None:
         """See `core.contracts.Face`. Here clients are disconnected: the server is made anew."""
-        self._take_space(make_space())
+        self._take_space(space)
         self._is_to_restart.set()
 
     def _take_space(self, space: Space) -> None:

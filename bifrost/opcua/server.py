@@ -97,19 +97,18 @@ class OpcUaServer:
         """See `core.contracts.Face`; the names are those of `bf_ua_stats`, and ``memory_bytes``."""
         return self._server.stats() | {"memory_bytes": opcua.memory().live_bytes}
 
-    def replace_space(self, make_space: Callable[[], Space]) -> None:
+    def replace_space(self, space: Space) -> None:
         """Shows another address space; nodes with the same id go on for clients. Waits milliseconds.
 
         Raises:
             LimitError: There is no memory for it; the one before stays.
         """
         if self._server.port:
-            status = self._server.swap_space(_native_space(make_space()))
+            status = self._server.swap_space(_native_space(space))
             if status != _NO_STATUS:
                 raise LimitError(
                     "memory_bytes_max", self._settings.memory_bytes, f"new address space: {status_name(status)}"
                 )
-        self._make_space = make_space
 
     # ---- starting
 

@@ -51,6 +51,7 @@ class Device:
         link: The link it shares with devices of the same `link_key`.
         watches: What is polled.
         refused: Labels of the blocks that it refuses now, with the code it answers.
+        lessons_count: How often its driver learned something after which it plans otherwise.
     """
 
     def __init__(self, name: str, driver: Driver, link: Link) -> None:
@@ -59,6 +60,7 @@ class Device:
         self.link = link
         self.watches: list[Watch] = []
         self.refused: dict[str, int] = {}
+        self.lessons_count = 0
 
     def status(self) -> DeviceStatus:
         """How it is now."""

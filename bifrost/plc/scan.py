@@ -181,9 +181,11 @@ class Scanner:
         if link.generation == 0:  # The engine has no plan, whose end it would report.
             self._forget_link(link)
 
-    def watch(self, device: Device, tags: Sequence[Tag], rows: Sequence[int]) -> Watch:
-        """Polls `tags` too, until `unwatch`. Raises AddressError for a tag that the driver cannot read."""
-        watch = Watch(tags, rows, device.driver.plan(tags, rows))
+    def watch(
+        self, device: Device, tags: Sequence[Tag], rows: Sequence[int], requests: Sequence[Request] | None = None
+    ) -> Watch:
+        """Polls `tags` too, until `unwatch`; `requests` as in `add_device`. Raises AddressError for a tag that the driver cannot read."""
+        watch = Watch(tags, rows, device.driver.plan(tags, rows) if requests is None else requests)
         device.watches.append(watch)
         self._replan_soon(device.link)
         return watch
@@ -452,6 +454,7 @@ class Scanner:
                 del device.refused[request.label]
                 _log.info("%s: %s is good again", device.name, request.label)
         elif device.driver.explain(Failure(request, notice.code, notice.data)):
+            device.lessons_count += 1
             self._learned.add(device)
             if self._on_learned is not None:
                 self._on_learned(device)

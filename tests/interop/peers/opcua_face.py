@@ -176,7 +176,7 @@ class Bench:
             self.owner.status = command["writes"].get("status", 0)
         if "hide" in command:
             self.hidden = set(command["hide"])
-            self.face.replace_space(self.make_space)
+            self.face.replace_space(self.make_space())
         if "limit_memory" in command:
             from bifrost._native import opcua
 

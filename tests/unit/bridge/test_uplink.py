@@ -190,7 +190,7 @@ def test_uplink_follows_the_tags_of_a_reload_without_losing_what_was_there(tmp_p
             made.put(0, 1)
             made.put(3, 8)
             made.config = made.load('tags = ["*.a", "*.d"]', "abcd")
-            made.uplink.follow(made.config.tags)
+            made.uplink.follow(made.config.tags, made.config.tags.select(made.uplink.config.tags))
             made.put(0, 2)
             made.put(3, 9)
             await made.until(acknowledged=3, buffered=0)

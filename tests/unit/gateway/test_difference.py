@@ -3,7 +3,7 @@
 import pytest
 
 from bifrost.core.config import load_config
-from bifrost.gateway.difference import NO_ROW, compare, compare_devices, restart_errors
+from bifrost.gateway.difference import NO_ROW, compare, restart_errors
 
 GATEWAY = '[gateway]\nname = "line"\n{more}\n'
 DEVICE = '[[device]]\nname = "{name}"\nurl = "{url}"\n{more}\n'
@@ -20,7 +20,7 @@ def differ(tmp_path):
         for text in (before, after):
             (tmp_path / "gateway.toml").write_text(text)
             configs.append(load_config(str(tmp_path / "gateway.toml"), {}))
-        return compare(*configs, compare_devices(*configs)), configs
+        return compare(*configs), configs
 
     return compared
 
