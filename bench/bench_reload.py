@@ -1,7 +1,7 @@
 """How long a reload holds the event loop: 10,000 tags of one device, all in OPC UA and an uplink, 200 of them with another address.
 
-What counts is the CPU time of the loop's own thread between two ticks, the longest of all: neighbours on the machine do not change it.
-How late the ticks were, which they do change, is printed beside it.
+What counts is the CPU time of the whole process between two ticks of a task, the most of all: that is how late a tick would be on a machine
+with one core and no neighbours. How late it was, on this one, is printed beside it, and how much of it was the loop's own thread.
 """
 
 from __future__ import annotations
@@ -45,13 +45,16 @@ class Ticks:
     """A task that has its turn as often as the loop lets it."""
 
     def __init__(self) -> None:
+        self.used_s = 0.0
         self.held_s = 0.0
         self.late_s = 0.0
 
     async def run(self) -> None:
+        """Ticks until cancelled."""
         while True:
-            begin_s, cpu_s = time.monotonic(), time.thread_time()
+            begin_s, cpu_s, used_s = time.monotonic(), time.thread_time(), time.process_time()
             await asyncio.sleep(TICK_S)
+            self.used_s = max(self.used_s, time.process_time() - used_s)
             self.held_s = max(self.held_s, time.thread_time() - cpu_s)
             self.late_s = max(self.late_s, time.monotonic() - begin_s - TICK_S)
 
@@ -73,7 +76,9 @@ async def longest(directory: Path) -> Ticks:
         gc.freeze()  # As the gateway's own start does.
         async with asyncio.TaskGroup() as group:
             group.create_task(gateway.run(stop), name="gateway")
-            await asyncio.sleep(SETTLE_S)
+            assert gateway.opcua is not None
+            while not gateway.opcua.face.url:  # noqa: ASYNC110  # its certificate is made by then, which takes longer than a reload
+                await asyncio.sleep(SETTLE_S)
             for number in range(RELOADS):
                 write_table(directory, is_changed=number % 2 == 0)
                 ticking = group.create_task(ticks.run(), name="ticks")
@@ -86,5 +91,7 @@ async def longest(directory: Path) -> Ticks:
 
 def test_reload_does_not_hold_the_loop(tmp_path: Path):
     ticks = asyncio.run(longest(tmp_path))
-    print(f"\nlatest tick: {ticks.late_s * 1e3:.0f} ms late")
-    require_at_most("reload_loop_held_ms", ticks.held_s * 1e3)
+    print(
+        f"\nlatest tick: {ticks.late_s * 1e3:.0f} ms late; the loop's thread: {ticks.held_s * 1e3:.1f} ms of CPU at most"
+    )
+    require_at_most("reload_loop_held_ms", ticks.used_s * 1e3)
