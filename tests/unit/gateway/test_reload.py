@@ -333,6 +333,7 @@ def test_stop_does_not_wait_for_a_reload(tmp_path):
         bench.path.write_text(bench.head + device(1, a="hr:0", b="hr:1"))
         bench.gateway.reloader.signal()
         await until(lambda: bench.gateway.devices[0].config.url.port == 1)
+        await until(lambda: bench.gateway.devices[0].device is not None)  # It is polled; now its health is waited for.
         stopped_s.append(asyncio.get_running_loop().time())
 
     async def work():
