@@ -86,7 +86,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port", type=int, default=_PORT, metavar="N", help=f"Modbus port of the plant (default {_PORT})"
     )
-    parser.add_argument("--seconds", type=float, default=0.0, metavar="N", help="end after N seconds; default: never")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=0.0,
+        metavar="N",
+        help="end N seconds after the first good value; default: never",
+    )
 
 
 class Ports(NamedTuple):
@@ -271,7 +277,8 @@ class _View:
         self._is_json = is_json
         self._broker = broker
         self._started_s = time.monotonic()
-        self._ends_s = self._started_s + seconds if seconds else float("inf")
+        self._seconds = seconds or float("inf")
+        self._ends_s = self._started_s + _START_TIMEOUT_S + self._seconds
         self._next_table_s = 0.0
         self._live = LiveTable() if sys.stdout.isatty() else None
 
@@ -291,7 +298,9 @@ class _View:
         now_s = time.monotonic()
         elapsed_s = now_s - self._started_s
         good = sum(value["quality"] == "Good" for value in values)
-        self.has_seen_good = self.has_seen_good or good > 0
+        if good and not self.has_seen_good:
+            self.has_seen_good = True
+            self._ends_s = now_s + self._seconds  # A slow machine shows as much as a fast one.
         back_in_s = self._broker.look() if self._broker is not None else 0.0
         notes = [
             *(f"uplink {uplink['name']}: {_ledger_line(uplink)}" for uplink in uplinks),
@@ -303,7 +312,7 @@ class _View:
             print_json(content | {"uplinks": uplinks, "broker": _broker_record(self._broker, back_in_s)})
         elif self._live is not None:
             self._live.show(values, notes)
-        elif now_s >= self._next_table_s and (good == len(values) or elapsed_s >= _FIRST_TABLE_S):
+        elif now_s >= self._next_table_s and (good == len(values) or (good and elapsed_s >= _FIRST_TABLE_S)):
             self._next_table_s = now_s + _TABLE_EVERY_S
             print("\n".join([*value_lines(values), *notes, ""]), flush=True)
 
