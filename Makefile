@@ -74,7 +74,7 @@ $(BIN)/python: | prerequisites
 # The broker of the demonstration is not to be had everywhere (32-bit ARM has to compile some of what it needs): then without.
 $(VENV)/run.stamp: pyproject.toml | $(BIN)/python
 	@echo "setting up: Bifrost and what it needs at run time, in $(VENV)"
-	BIFROST_NO_NATIVE=1 $(PIP) --editable '.[demo]' || { echo "going on without the broker"; \
+	@BIFROST_NO_NATIVE=1 $(PIP) --editable '.[demo]' || { echo "going on without the broker"; \
 		BIFROST_NO_NATIVE=1 $(PIP) --editable .; }
 	$(PIP) 'cffi>=1.17' 'setuptools>=77'
 	@command -v cmake >/dev/null || $(PIP) cmake
