@@ -26,8 +26,14 @@
 typedef struct {
     uint32_t id_offset;    /* string id in namespace 2, in the texts: UTF-8 without NUL, "boiler.steam.temperature", "boiler#Connected" */
     uint32_t parent;       /* node; of node 0: BF_UA_NONE */
-    uint32_t first_child;  /* node; folders with child_count > 0 */
-    uint32_t child_count;
+    union {
+        uint32_t first_child;        /* a folder's, if it has any: a node */
+        uint32_t description_offset; /* a variable's, in the texts */
+    };
+    union {
+        uint32_t child_count;
+        uint32_t description_length; /* 0: none */
+    };
     uint32_t row;          /* of the table, each row in one node at most; BF_UA_NONE for folders */
     uint32_t detail;       /* or BF_UA_NONE */
     uint32_t array_length; /* ARRAY: elements, 1 or more; else 0 */
@@ -40,17 +46,14 @@ typedef struct {
     uint8_t unused;
 } bf_ua_node;
 
-/* What few nodes have: range, unit, description. 48 bytes. */
+/* What few nodes have and many share: range and unit. 32 bytes. */
 typedef struct {
     double low;
     double high;
-    uint32_t description_offset;
-    uint32_t description_length; /* 0: none */
-    uint32_t unit_offset;        /* display text of the unit, UTF-8 */
-    uint32_t unit_length;        /* 0: no EngineeringUnits */
-    int32_t unit_id;             /* UNECE code as OPC 10000-8, 5.6.3.3 makes a number of it; -1: none */
-    uint32_t has_range;          /* 1: low and high are its EURange */
-    uint64_t unused;
+    uint32_t unit_offset; /* display text of the unit, UTF-8 */
+    uint32_t unit_length; /* 0: no EngineeringUnits */
+    int32_t unit_id;      /* UNECE code as OPC 10000-8, 5.6.3.3 makes a number of it; -1: none */
+    uint32_t has_range;   /* 1: low and high are its EURange */
 } bf_ua_detail;
 
 /* Copied (and counted) by bf_ua_server_start and bf_ua_space_swap; the caller's memory may go afterwards. */

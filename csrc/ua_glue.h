@@ -14,7 +14,7 @@
 #include "bifrost.h"
 #include "bifrost_ua.h"
 
-_Static_assert(sizeof(bf_ua_node) == 40 && sizeof(bf_ua_detail) == 48, "no padding");
+_Static_assert(sizeof(bf_ua_node) == 40 && sizeof(bf_ua_detail) == 32, "no padding");
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "arrays are handed to the library as they lie in a cell");
 
 #define TAGS_NAMESPACE 2 /* urn:bifrost:tags; CONTRACT, OPC UA */

@@ -117,6 +117,11 @@ static void fill_variable(bf_ua_server *server, ua_pooled *pooled, uint32_t inde
     const bf_ua_node *node = &space->nodes[index];
     UA_VariableNode *variable = &pooled->node.variableNode;
     variable->head.nodeClass = UA_NODECLASS_VARIABLE;
+    if (node->description_length > 0) {
+        UA_String text = {node->description_length, (UA_Byte *)space->texts + node->description_offset};
+        pooled->description = (UA_LocalizedTextListEntry){NULL, {UA_STRING_NULL, text}};
+        variable->head.description = &pooled->description;
+    }
     variable->dataType = value_type(node->type)->typeId;
     variable->valueRank = UA_VALUERANK_SCALAR;
     if ((node->flags & BF_UA_FLAG_ARRAY) != 0) {
@@ -145,12 +150,6 @@ static void fill_node(bf_ua_server *server, ua_pooled *pooled, uint32_t index) {
     UA_NodeHead *head = &pooled->node.head;
     head->nodeId = space->ids[index];
     set_names(pooled, TAGS_NAMESPACE, node_name_text(space, index));
-    const bf_ua_detail *detail = node_detail(space, index);
-    if (detail != NULL && detail->description_length > 0) {
-        UA_String text = {detail->description_length, (UA_Byte *)space->texts + detail->description_offset};
-        pooled->description = (UA_LocalizedTextListEntry){NULL, {UA_STRING_NULL, text}};
-        head->description = &pooled->description;
-    }
     if (space->nodes[index].kind == BF_UA_FOLDER) {
         fill_folder(server, pooled, index);
     } else {

@@ -54,7 +54,8 @@ static bool variable_is_valid(const bf_ua_server *server, const bf_ua_space *giv
     if (node->row >= given->rows_count || server->api->row(server->table, node->row, &kind, &cell_bytes) != BF_OK) {
         return false;
     }
-    return kind != 0 && kind == row_kind(node) && is_array == (node->array_length != 0) && node->child_count == 0;
+    return kind != 0 && kind == row_kind(node) && is_array == (node->array_length != 0) &&
+           text_is_inside(given, node->description_offset, node->description_length);
 }
 
 static bool folder_is_valid(const bf_ua_space *given, uint32_t index) {
@@ -103,8 +104,7 @@ static bool space_check(const bf_ua_server *server, const bf_ua_space *given) {
     }
     for (uint32_t i = 0; i < given->details_count; i++) {
         const bf_ua_detail *detail = &given->details[i];
-        if (!text_is_inside(given, detail->description_offset, detail->description_length) ||
-            !text_is_inside(given, detail->unit_offset, detail->unit_length)) {
+        if (!text_is_inside(given, detail->unit_offset, detail->unit_length)) {
             return false;
         }
     }

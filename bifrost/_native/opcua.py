@@ -85,7 +85,7 @@ class User(NamedTuple):
 
 
 class Space(NamedTuple):
-    """Packed columns of an address space: records of 40 and 48 bytes, and the texts they refer to."""
+    """Packed columns of an address space: records of 40 and 32 bytes, and the texts they refer to."""
 
     nodes: bytes | bytearray
     details: bytes | bytearray

@@ -50,7 +50,7 @@ NAMESPACE: Final = "urn:bifrost:tags"
 
 NODE: Final = struct.Struct("<8I2H4B")
 """`bf_ua_node`."""
-DETAIL: Final = struct.Struct("<2d4Ii I 8x")
+DETAIL: Final = struct.Struct("<2d2IiI")
 """`bf_ua_detail`."""
 NONE: Final = 0xFFFF_FFFF
 KIND_FOLDER: Final = 1
@@ -67,7 +67,8 @@ _DIAGNOSTICS: Final = "_Diagnostics"
 _NS_PER_MS: Final = 1_000_000
 _PERIOD_MS_MAX: Final = 0xFFFF_FFFF
 _DIAGNOSTIC_PERIOD_MS: Final = 1_000
-_CHILDREN_OFFSET: Final = 8  # Of `first_child` in a node.
+_REMEMBERED_MAX: Final = 4_096  # Texts, and pairs of range and unit, that are found again; others are kept once more.
+_CHILDREN_OFFSET: Final = 8  # Of `first_child` in a node; in that of a variable its description lies there.
 _CHILDREN: Final = struct.Struct("<2I")
 _SEEN_TYPES: Final = {records.TYPE_BCD16: records.TYPE_UINT16, records.TYPE_BCD32: records.TYPE_UINT32}
 _NOT_NUMBERS: Final = (
@@ -183,14 +184,15 @@ class Space(msgspec.Struct, frozen=True):
             _,
         ) = NODE.unpack_from(self.nodes, number * NODE.size)
         node_id = self._text(at, id_length)
+        is_folder = kind == KIND_FOLDER
         low = high = 0.0
-        description = unit = ""
+        unit = ""
         unit_number, has_range = 0, False
         if detail != NONE:
-            (low, high, description_at, description_length, unit_at, unit_length, unit_number, has_range) = (
-                DETAIL.unpack_from(self.details, detail * DETAIL.size)
+            (low, high, unit_at, unit_length, unit_number, has_range) = DETAIL.unpack_from(
+                self.details, detail * DETAIL.size
             )
-            description, unit = self._text(description_at, description_length), self._text(unit_at, unit_length)
+            unit = self._text(unit_at, unit_length)
         return Node(
             id=node_id,
             name=node_id.encode()[name_start:].decode(),
@@ -201,11 +203,11 @@ class Space(msgspec.Struct, frozen=True):
             array_length=array_length,
             period_ms=period_ms,
             is_writable=bool(flags & FLAG_WRITABLE),
-            children=range(first, first + count),
+            children=range(first, first + count) if is_folder else range(0),
             engineering_range=(low, high) if has_range else None,
             unit=unit,
             unit_id=unit_number,
-            description=description,
+            description="" if is_folder else self._text(first, count),
         )
 
     def iterate(self) -> Iterator[Node]:
@@ -245,8 +247,8 @@ class _Compiler:
         self._columns = columns
         self._writes = writes
         self._space = Space(bytearray(), bytearray(), bytearray(), rows_count)
-        self._units: dict[str, tuple[int, int, int]] = {}
-        self._shared_details: dict[tuple[tuple[float, float] | None, str], int] = {}
+        self._details: dict[tuple[tuple[float, float] | None, str], int] = {}
+        self._texts: dict[str, tuple[int, int]] = {}
         self._folders: deque[tuple[int, Callable[[int], None]]] = deque()
 
     def run(
@@ -331,6 +333,7 @@ class _Compiler:
                 name_start,
                 KIND_TAG,
                 row=tag_id,
+                description=columns.description(tag_id),
                 detail=self._detail_of_tag(tag_id, seen_type),
                 array_length=array_length,
                 period_ms=_milliseconds(scan_ns) if scan_ns else default_ms,
@@ -347,7 +350,7 @@ class _Compiler:
                 len(prefix),
                 KIND_DIAGNOSTIC,
                 row=diagnostic.row,
-                detail=self._detail(None, "", diagnostic.description),
+                description=diagnostic.description,
                 period_ms=_DIAGNOSTIC_PERIOD_MS,
                 type_code=diagnostic.type,
             )
@@ -360,61 +363,55 @@ class _Compiler:
         kind: int,
         *,
         row: int = NONE,
+        description: str = "",
         detail: int = NONE,
         array_length: int = 0,
         period_ms: int = 0,
         type_code: int = 0,
         flags: int = 0,
     ) -> None:
+        description_at, description_length = self._text(description)
         texts = self._space.texts
         self._space.nodes.extend(
             NODE.pack(
-                *(len(texts), parent, 0, 0, row, detail, array_length, period_ms),
+                *(len(texts), parent, description_at, description_length, row, detail, array_length, period_ms),
                 *(len(node_id), name_start, kind, type_code, flags, 0),
             )
         )
         texts.extend(node_id)
 
-    # ---- details
+    # ---- what nodes share
 
     def _detail_of_tag(self, tag_id: int, seen_type: int) -> int:
-        columns = self._columns
-        engineering_range = None if seen_type in _NOT_NUMBERS else columns.engineering_range(tag_id)
-        unit, description = columns.unit(tag_id), columns.description(tag_id)
-        if description:
-            return self._detail(engineering_range, unit, description)
+        engineering_range = None if seen_type in _NOT_NUMBERS else self._columns.engineering_range(tag_id)
+        unit = self._columns.unit(tag_id)
         if engineering_range is None and not unit:
             return NONE
         key = (engineering_range, unit)
-        shared = self._shared_details.get(key)
-        if shared is None:
-            shared = self._shared_details[key] = self._detail(engineering_range, unit, "")
-        return shared
-
-    def _detail(self, engineering_range: tuple[float, float] | None, unit: str, description: str) -> int:
-        number = self._space.details_count
-        low, high = engineering_range or (0.0, 0.0)
-        unit_at, unit_length, unit_number = self._unit(unit)
-        text = description.encode()
-        self._space.details.extend(
-            DETAIL.pack(
-                *(low, high, len(self._space.texts), len(text), unit_at, unit_length, unit_number),
-                engineering_range is not None,
+        number = self._details.get(key)
+        if number is None:
+            number = self._space.details_count
+            low, high = engineering_range or (0.0, 0.0)
+            found = find_unit(unit) if unit else None
+            unit_text, unit_number = (found.text, found.id) if found else ("", 0)
+            self._space.details.extend(
+                DETAIL.pack(low, high, *self._text(unit_text), unit_number, engineering_range is not None)
             )
-        )
-        self._space.texts.extend(text)
+            if len(self._details) < _REMEMBERED_MAX:
+                self._details[key] = number
         return number
 
-    def _unit(self, unit: str) -> tuple[int, int, int]:
-        """Offset and length of a unit's text, which is kept once, and the unit's number."""
-        if not unit:
-            return 0, 0, 0
-        known = self._units.get(unit)
+    def _text(self, text: str) -> tuple[int, int]:
+        """Offset and length of a text: devices of one kind share a tag table, and so its descriptions."""
+        if not text:
+            return 0, 0
+        known = self._texts.get(text)
         if known is None:
-            found = find_unit(unit)
-            text = found.text.encode()
-            known = self._units[unit] = (len(self._space.texts), len(text), found.id)
-            self._space.texts.extend(text)
+            encoded = text.encode()
+            known = len(self._space.texts), len(encoded)
+            self._space.texts.extend(encoded)
+            if len(self._texts) < _REMEMBERED_MAX:
+                self._texts[text] = known
         return known
 
 

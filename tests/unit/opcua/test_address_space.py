@@ -12,6 +12,7 @@ import pytest
 from bifrost._native import records
 from bifrost.core.columns import TagColumns
 from bifrost.core.tag import Tag
+from bifrost.opcua import address_space
 from bifrost.opcua.address_space import (
     DETAIL,
     KIND_DIAGNOSTIC,
@@ -92,7 +93,7 @@ def boiler():
 
 
 def test_layouts_are_those_of_the_header():
-    assert (NODE.size, DETAIL.size) == (40, 48)
+    assert (NODE.size, DETAIL.size) == (40, 32)
 
 
 def test_folders_are_device_group_and_diagnostics(boiler):
@@ -178,8 +179,31 @@ def test_types_are_those_that_clients_see():
 def test_same_range_and_unit_are_kept_once():
     columns = columns_of(d=[Tag(f"t{index}", index + 1, unit="bar", range=(0.0, 10.0)) for index in range(100)])
     space = compiled(columns)
-    assert space.details_count == 1 + 2  # and the descriptions of the two diagnostics
+    assert space.details_count == 1
     assert by_id(space)["d.t99"].unit == "bar"
+
+
+def test_descriptions_of_a_table_that_two_devices_share_are_kept_once():
+    tags = [Tag(f"t{index}", index + 1, description=f"Pressure at point {index}") for index in range(3)]
+    space = compiled(columns_of(d1=tags, d2=tags))
+    nodes = by_id(space)
+    assert space.details_count == 0
+    assert space.texts.count(b"Pressure at point 2") == 1
+    assert nodes["d1.t2"].description == nodes["d2.t2"].description == "Pressure at point 2"
+    assert nodes["d1"].description == ""
+    assert list(nodes["d1.t2"].children) == []
+
+
+def test_texts_and_ranges_beyond_those_remembered_are_kept_too(monkeypatch):
+    monkeypatch.setattr(address_space, "_REMEMBERED_MAX", 2)
+    columns = columns_of(
+        d=[Tag(f"t{index}", index + 1, range=(0.0, index + 1.0), description=f"Nr. {index % 4}") for index in range(8)]
+    )
+    space = compiled(columns)
+    nodes = by_id(space)
+    assert [nodes[f"d.t{index}"].description for index in range(8)] == [f"Nr. {index % 4}" for index in range(8)]
+    assert [nodes[f"d.t{index}"].engineering_range for index in range(8)] == [(0.0, index + 1.0) for index in range(8)]
+    assert (space.texts.count(b"Nr. 0"), space.texts.count(b"Nr. 3")) == (1, 2)
 
 
 def test_gateway_without_devices_has_itself():
