@@ -68,6 +68,12 @@ enum {
 #define BF_BAD_WAITING 0x80320000u           /* BadWaitingForInitialData */
 #define BF_BAD_DEVICE_FAILURE 0x808B0000u
 
+/* ---- the process's heap ---------------------------------------------------------------------------------------------------------- */
+
+/* Has memory that is freed go back to the system, as far as the C library lets itself be told; for the whole process, before much is allocated.
+ * BF_E_SYSTEM: the library refuses. */
+int32_t bf_heap_tune(void);
+
 /* ---- codec ---------------------------------------------------------------------------------------------------------------------- */
 
 /* CRC-16/MODBUS (reflected polynomial 0xA001, start 0xFFFF) of `length` bytes. Modbus over Serial Line V1.02, 6.2.2. */

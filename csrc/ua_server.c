@@ -242,6 +242,7 @@ uint32_t bf_ua_server_start(const bf_ua_config *config, bf_ua_server **server) {
         discard(made);
         return status;
     }
+    bf_ua_pages_release();
     *server = made;
     return UA_STATUSCODE_GOOD;
 }

@@ -67,6 +67,7 @@ static UA_StatusCode library_sendResponse(UA_Server *, UA_Session *, UA_SecureCh
                                           const UA_DataType *) ORIGINAL("sendResponse");
 
 #include "ua_glue.h"
+#include "ua_pages.h"
 
 static bf_ua_server *server_of(UA_Server *library) {
     return UA_Server_getConfig(library)->context;

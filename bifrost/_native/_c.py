@@ -34,6 +34,7 @@ __all__ = [
     "scan_bytes",
     "shell_bytes",
     "table_bytes",
+    "tune_heap",
 ]
 
 BACKEND = "c"
@@ -129,3 +130,8 @@ def shell_bytes(limits: ShellLimits, scan_limits: ScanLimits) -> int:
 def make_shell(limits: ShellLimits, scan_limits: ScanLimits, scan: contract.Scan) -> Shell | None:
     """See `contract.Backend.make_shell`."""
     return Shell(limits, scan_limits, cast("Scan", scan))
+
+
+def tune_heap() -> int:
+    """See `contract.Backend.tune_heap`."""
+    return int(lib.bf_heap_tune())

@@ -32,6 +32,7 @@ __all__ = [
     "scan_bytes",
     "shell_bytes",
     "table_bytes",
+    "tune_heap",
 ]
 
 BACKEND = "py"
@@ -161,3 +162,8 @@ def shell_bytes(limits: ShellLimits, scan_limits: ScanLimits) -> int:
 def make_shell(limits: ShellLimits, scan_limits: ScanLimits, scan: contract.Scan) -> None:
     """See `contract.Backend.make_shell`."""
     return
+
+
+def tune_heap() -> int:
+    """See `contract.Backend.tune_heap`. Python has no way to do it."""
+    return r.OK

@@ -316,6 +316,10 @@ class Backend(Protocol):
         """A new shell for `scan`; None where this backend has none (the asyncio shell of `plc.scan` serves instead)."""
         ...
 
+    def tune_heap(self) -> int:
+        """Has memory that is freed go back to the system, in all of the process; before much is allocated."""
+        ...
+
     def journal_bytes(self, limits: JournalLimits) -> int:
         """Memory of a journal, in bytes; 0 when the limits are impossible."""
         ...

@@ -39,7 +39,7 @@ from bifrost.gateway.health import make_metrics
 from bifrost.gateway.http import make_http
 from bifrost.gateway.learned import LearnedStore
 from bifrost.gateway.lock import DirectoryLock
-from bifrost.gateway.memory import config_regions
+from bifrost.gateway.memory import config_regions, tune_heap
 from bifrost.gateway.notify import Notifier
 from bifrost.gateway.opcua import OpcUa
 from bifrost.gateway.polling import Polled, define_rows, make_pollers, poller_children
@@ -264,6 +264,7 @@ def run_gateway(path: str, *, log_level: str = "info", environ: Mapping[str, str
         environ: For variables and overrides; None: that of this process.
     """
     environ = os.environ if environ is None else environ
+    tune_heap()
     try:
         config = load_config(path, environ)
     except ConfigError as error:

@@ -9,6 +9,7 @@ import socket
 import struct
 import time
 from array import array
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -301,3 +302,20 @@ def test_types_of_the_seam_are_those_of_the_table():
 
 def test_version_is_one_that_sources_toml_accepts():
     assert opcua.version() in {"1.4.18", "1.4.11"}
+
+
+def test_code_that_only_the_start_needed_is_given_back(bench, server):
+    def resident_share():
+        resident = size = 0
+        for line in Path("/proc/self/smaps").read_text().splitlines():
+            word, *rest = line.split()
+            if not word.endswith(":"):
+                is_code = rest[0] == "r-xp" and line.endswith("_opcua.abi3.so")
+            elif is_code and word in ("Size:", "Rss:"):
+                size += int(rest[0]) if word == "Size:" else 0
+                resident += int(rest[0]) if word == "Rss:" else 0
+        return resident / size
+
+    assert bench.start(server) == GOOD
+    assert resident_share() < 0.5
+    assert hello(server.port)[0] == b"ACKF"  # what is needed comes back
