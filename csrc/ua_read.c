@@ -74,10 +74,15 @@ void bf_ua_read(UA_Server *library, UA_Session *session, UA_TimestampsToReturn *
         return;
     }
     bool is_both = *times == UA_TIMESTAMPSTORETURN_BOTH;
-    UA_StatusCode status = tag_read(server, node, is_both || *times == UA_TIMESTAMPSTORETURN_SOURCE, NULL, out);
+    bool with_source_time = is_both || *times == UA_TIMESTAMPSTORETURN_SOURCE;
+    UA_StatusCode status = tag_read(server, node, with_source_time, NULL, out);
     if (status != UA_STATUSCODE_GOOD) {
         out->hasStatus = true;
         out->status = status;
+    }
+    if (with_source_time && !out->hasSourceTimestamp) { /* never read: the library, too, says now, and clients count on a time */
+        out->sourceTimestamp = UA_DateTime_now();
+        out->hasSourceTimestamp = true;
     }
     if (is_both || *times == UA_TIMESTAMPSTORETURN_SERVER) {
         out->serverTimestamp = UA_DateTime_now();
