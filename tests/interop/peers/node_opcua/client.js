@@ -223,5 +223,5 @@ async function main(options) {
 }
 
 main(JSON.parse(process.argv[2])).then(
-    () => process.exit(0),
+    () => process.stdout.write("", () => process.exit(0)), // once all of it is written
     (error) => { process.stderr.write(`${error.stack}\n`); process.exit(1); });
