@@ -72,5 +72,7 @@ def test_hundred_thousand_tags_are_loaded(tmp_path: Path) -> None:
         command, cwd=ROOT, env={**os.environ, "BIFROST_BACKEND": "c"}, capture_output=True, text=True, check=True
     )
     starting_s, compiling_s = map(float, done.stdout.split())
-    print(f"\n100,000 tags: the server listens after {starting_s:.2f} s of CPU, {compiling_s:.2f} s of them for compiling")
+    print(
+        f"\n100,000 tags: the server listens after {starting_s:.2f} s of CPU, {compiling_s:.2f} s of them for compiling"
+    )
     require_at_most("opcua_load_s", starting_s)

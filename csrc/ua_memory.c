@@ -36,7 +36,7 @@ static _Atomic uint64_t fail_from, fail_at, fail_every; /* bf_ua_memory_fail */
 /* ---- small blocks that are kept -------------------------------------------------------------------------------------------------- */
 
 #define KEPT_BYTES_MAX ((size_t)256 << 10) /* of one thread: what a Read of 1,000 values frees, three times; bifrost/opcua/memory.py counts it */
-#define KEPT_CLASSES 8
+#define KEPT_CLASSES 12 /* up to 184 bytes for the caller: a notification */
 #define CLASS_BYTES(class) (16 * (class) + 8) /* with the header; on 64 bits glibc has no smaller difference */
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

@@ -17,7 +17,7 @@ from asyncua import ua  # isort: skip  # skipped by the line above where it is m
 pytestmark = [pytest.mark.interop, compiled_only]
 
 IDS = ua.ObjectIds
-SESSION_BYTES_MAX = 40_000  # 3,000, and what a connection holds while it sends; the library's nodes for one were 60,000.
+SESSION_BYTES_MAX = 40_000  # 3,000, and what a connection holds while it sends; the library's nodes: 60,000.
 
 
 @pytest.fixture(scope="module")
