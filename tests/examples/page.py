@@ -10,7 +10,7 @@ anything in a
   goes on.
 
 The ports that pages name are free ones here, the same for the whole page. The simulated plant is on the one that pages call 5020, unless
-the page starts it.
+the page starts it or has a plant of its own, a ``python`` block with a file name.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-PORTS_IN_PAGES = ("5020", "9464", "18830")  # Plant, metrics, broker.
+PORTS_IN_PAGES = ("5020", "4840", "9464", "18830")  # Plant, OPC UA, metrics, broker.
 COMMAND_TIMEOUT_S = 30.0
 _FENCE = re.compile(r"^```(?P<language>\w+)(?: (?P<file>\S+))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _SIMULATOR = "bifrost.plc.modbus.simulator"
@@ -68,7 +68,7 @@ def run_page(page: Path, folder: Path) -> None:
     named = re.compile(rf"\b(?:{'|'.join(ports)})\b")
     blocks = [block._replace(text=named.sub(lambda found: ports[found[0]], block.text)) for block in blocks_of(page)]
     port = ports["5020"]
-    starts_plant = any(block.language == "console" and _SIMULATOR in block.text for block in blocks)
+    starts_plant = any(_starts_plant(block) for block in blocks)
     namespace: dict[str, object] = {"__name__": "__main__"}
     with contextlib.ExitStack() as stack:
         if not starts_plant and any(port in block.text for block in blocks):
@@ -88,6 +88,11 @@ def run_page(page: Path, folder: Path) -> None:
             elif block.language == "console":
                 shell = shell or stack.enter_context(Shell.opened(folder))
                 run_console(shell, block.text, place)
+
+
+def _starts_plant(block: Block) -> bool:
+    is_program = block.language == "python" and bool(block.file)
+    return is_program or (block.language == "console" and _SIMULATOR in block.text)
 
 
 @contextlib.contextmanager
@@ -122,7 +127,8 @@ class Shell:
             script = programs / name
             script.write_text(f'#!/bin/sh\nexec "{sys.executable}" {" ".join(arguments)} "$@"\n', encoding="utf-8")
             script.chmod(0o755)
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{programs}:{os.environ['PATH']}"}
+        path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path}
         environment |= {"COLUMNS": "160", "PYTHONUNBUFFERED": "1"}
         with subprocess.Popen(
             ["bash"], cwd=folder, env=environment, stdin=subprocess.PIPE, text=True, start_new_session=True
@@ -151,7 +157,8 @@ class Shell:
         output.touch()
         is_job = command.endswith("&")
         if is_job:
-            self.type(f"{command.removesuffix('&')} > {output} 2>&1 &")
+            where = f"2> {output}" if ">" in command else f"> {output} 2>&1"
+            self.type(f"{command.removesuffix('&')} {where} &")
         else:
             self.type(f"{{ {command}\n}} > {output} 2>&1; touch {ended}")
         deadline = time.monotonic() + COMMAND_TIMEOUT_S

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.examples.page import ROOT, blocks_of, matches, run_page
+from tests.interop.peers.brokers import need
 
 RUN = ("python", "toml", "console")
-NEEDED = {"docs/how-to/mosquitto.md": "mosquitto_sub"}  # A page and the foreign program that it uses.
+NEEDED = {  # A page and the foreign program that it uses.
+    "docs/how-to/mosquitto.md": "mosquitto_sub",
+    "docs/tutorial/first-gateway.md": "mosquitto_sub",
+}
 PAGES = [
     page
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -21,8 +24,8 @@ PAGES = [
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_page_does_what_it_says(page: Path, tmp_path, monkeypatch):
     program = NEEDED.get(page.relative_to(ROOT).as_posix())
-    if program is not None and shutil.which(program) is None:
-        pytest.skip(f"{program} is not installed")
+    if program is not None:
+        need(program)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
     monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
