@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from bifrost.cli.live import add_control_argument, connect_gateway, find_configuration
+from bifrost.cli.live import add_control_argument, connect_gateway, find_configuration, refuse_bare_host
 from bifrost.cli.output import counted, format_value, print_json, table_lines
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ def run(options: argparse.Namespace) -> int:
         return _run_device(words[0], words[1:], options)
     if options.device:
         raise ValueError("--import needs the URL of a device")
+    for word in words[:1]:
+        refuse_bare_host(word)
     with connect_gateway(options) as gateway:
         answers = gateway.ask({"command": "browse", "tags": words or ["*"]})
         tags = [tag for answer in answers for tag in answer["tags"]]

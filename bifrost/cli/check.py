@@ -31,6 +31,8 @@ def run(options: argparse.Namespace) -> int:
     """Prints the dry run; 0 when a gateway would start, else 2."""
     from bifrost.gateway.check import inspect_file
 
+    if str(options.file or "").endswith(".csv"):
+        raise ValueError(f"{options.file}: a tag table is checked with the configuration that names it (tags = …)")
     inspection = inspect_file(options.file or configuration_path(options))
     if options.json:
         print_json(_as_json(inspection))

@@ -10,6 +10,7 @@ import argparse
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -101,6 +102,10 @@ def run(options: argparse.Namespace) -> int:
 
 def parse_host(text: str) -> tuple[str, int]:
     """Host and port of ``NAME``, ``NAME:PORT`` or ``[IPv6]:PORT``. Raises ValueError; a network such as 10.0.0.0/24 is no host."""
+    if "://" in text:
+        raise ValueError(
+            f"{text!r} is a URL: write only the host, for example {urlsplit(text).netloc or '10.0.0.5:502'}"
+        )
     if "/" in text:
         raise ValueError(f"{text!r} is not a host: networks are not searched, name each host")
     name, colon, port_text = text.rpartition(":")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bifrost.cli.live import find_configuration
-from bifrost.cli.output import print_json, table_lines
+from bifrost.cli.output import counted, print_json, table_lines
 from bifrost.core.clock import clock_is_synchronised
 from bifrost.core.errors import ConfigError
 from bifrost.core.quantity import format_size
@@ -83,7 +83,9 @@ def findings(config_path: str | None) -> Iterator[Finding]:
     except ConfigError as error:
         yield Finding(Verdict.PROBLEM, "configuration", f"'bifrost check' says more: {str(error).splitlines()[0]}")
         return
-    yield Finding(Verdict.OK, "configuration", f"{len(config.devices)} devices, {len(config.tags)} tags")
+    yield Finding(
+        Verdict.OK, "configuration", f"{counted(len(config.devices), 'device')}, {counted(len(config.tags), 'tag')}"
+    )
     yield _descriptors(config)
     yield _data_directory(config)
     yield _memory(config)

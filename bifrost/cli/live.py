@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,10 +25,12 @@ __all__ = [
     "configuration_path",
     "connect_gateway",
     "find_configuration",
+    "refuse_bare_host",
 ]
 
 _CONFIG_PLACES: Final = ("gateway.toml", "/etc/bifrost/gateway.toml")
 _TIMEOUT_S: Final = 10.0
+_HOST_AND_PORT: Final = re.compile(r"\d+\.\d+\.\d+\.\d+(:\d+)?|[A-Za-z0-9.\-]+:\d+")
 
 
 class RefusedError(BifrostError):
@@ -117,6 +120,12 @@ def add_control_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--control", metavar="SOCKET", help="control socket; default: that of the configuration file")
 
 
+def refuse_bare_host(word: str) -> None:
+    """Raises ValueError for ``10.0.0.5:502`` where a name of a tag or the URL of a device is expected."""
+    if _HOST_AND_PORT.fullmatch(word):
+        raise ValueError(f"{word!r} is no tag; if it is a device, write modbus://{word}")
+
+
 def find_configuration(options: argparse.Namespace) -> str | None:
     """The configuration file that `configuration_path` would give; None: there is none."""
     if options.config:
@@ -133,7 +142,10 @@ def configuration_path(options: argparse.Namespace) -> str:
     found = find_configuration(options)
     if found is not None:
         return found
-    raise ConfigError(f"no configuration file: name it with -c FILE, or have one at {' or '.join(_CONFIG_PLACES)}")
+    places = " or ".join(_CONFIG_PLACES)
+    raise ConfigError(
+        f"no configuration file: name it with -c FILE, or have one at {places}; `bifrost import` can make one"
+    )
 
 
 def connect_gateway(options: argparse.Namespace, *, timeout_s: float = _TIMEOUT_S) -> GatewayClient:

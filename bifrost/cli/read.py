@@ -15,7 +15,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from bifrost.cli.live import add_control_argument, connect_gateway
+from bifrost.cli.live import add_control_argument, connect_gateway, refuse_bare_host
 from bifrost.cli.output import format_value, print_json, table_lines
 from bifrost.cli.screen import value_lines
 
@@ -37,6 +37,7 @@ def run(options: argparse.Namespace) -> int:
     """Reads and prints; 0 when there is a value, 1 when there is none."""
     words: list[str] = options.words
     if "://" not in words[0]:
+        refuse_bare_host(words[0])
         if options.orders:
             raise ValueError("--orders needs URL ADDRESS: a tag of the gateway has its byte order already")
         return _run_live(words, options)
@@ -60,6 +61,7 @@ def _run_live(names: list[str], options: argparse.Namespace) -> int:
 def _run_one(options: argparse.Namespace) -> int:
     from bifrost.cli.device import make_tag, read_device
     from bifrost.gateway.values import value_record
+    from bifrost.gateway.why import MEANINGS
 
     tag = make_tag(options.address, options.type)
     (points,) = read_device(options.url, [[tag]], options.timeout)
@@ -68,6 +70,9 @@ def _run_one(options: argparse.Namespace) -> int:
         print_json(record)
     else:
         print(f"{record['tag']}  {format_value(record['value'])}  {record['quality']}")
+        meaning = MEANINGS.get(points[tag.full_name].status)
+        if meaning:
+            print(f"  {meaning}")
     return 0 if record["value"] is not None else 1
 
 

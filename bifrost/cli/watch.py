@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bifrost.cli.live import add_control_argument, connect_gateway
+from bifrost.cli.live import add_control_argument, connect_gateway, refuse_bare_host
 from bifrost.cli.output import print_json
 from bifrost.cli.screen import value_view
 
@@ -57,6 +57,7 @@ def run(options: argparse.Namespace) -> int:
     if "://" in names[0]:
         _watch_device(names, options.interval, show)
     else:
+        refuse_bare_host(names[0])
         for values in snapshots(names, options):
             if not show(values):
                 break

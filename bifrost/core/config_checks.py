@@ -35,6 +35,15 @@ __all__ = [
 ]
 
 _SOCKET_PATH_BYTES_MAX = 107  # struct sockaddr_un has 108 with the closing zero; unix(7).
+_MQTT_ALIASES = {
+    "tcp": "mqtt",
+    "mqtt+tcp": "mqtt",
+    "ssl": "mqtts",
+    "tls": "mqtts",
+    "mqtt+ssl": "mqtts",
+    "http": "ws",
+    "https": "wss",
+}
 _TOPIC_CHARACTERS_REFUSED = "+#"  # Wildcards; MQTT 5.0, 4.7.1.
 
 
@@ -124,7 +133,9 @@ def check_uplinks(uplinks: Mapping[KeyPath, UplinkConfig], tags: TagColumns, sec
     for path, uplink in uplinks.items():
         label = f"uplink.{uplink.name}"
         if uplink.url.scheme not in UPLINK_SCHEMES:
-            message = f"no connector for '{uplink.url.scheme}://'{nearest(uplink.url.scheme, UPLINK_SCHEMES)}"
+            meant = _MQTT_ALIASES.get(uplink.url.scheme)
+            hint = f"; did you mean '{meant}'?" if meant else nearest(uplink.url.scheme, UPLINK_SCHEMES)
+            message = f"no connector for '{uplink.url.scheme}://'{hint}"
             sections.fault((*path, "url"), f"{label}.url", message)
         elif uplink.url.scheme not in (there := plugins.schemes(plugins.CONNECTORS)):
             message = f"this version has no connector for '{uplink.url.scheme}://' yet; it has: {', '.join(there)}"

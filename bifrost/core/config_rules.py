@@ -124,7 +124,10 @@ def check_name(text: str) -> None:
         raise ValueError(f"{text!r} has {len(text)} characters; a name has {_NAME_LENGTH_MAX} at most")
     if not _NAME_CHARACTERS.fullmatch(text):
         wrong = next(character for character in text if not _NAME_CHARACTERS.fullmatch(character))
-        raise ValueError(f"{text!r} contains {wrong!r}; a name is made of letters A-Z, digits, '_', '-' and spaces")
+        hint = "; a dot stands between device, group and tag, which have a key each" if wrong == "." else ""
+        raise ValueError(
+            f"{text!r} contains {wrong!r}; a name is made of letters A-Z, digits, '_', '-' and spaces{hint}"
+        )
     if text != text.strip():
         raise ValueError(f"{text!r} begins or ends with a space")
     if text in {"_Diagnostics", "_Gateway"}:

@@ -183,7 +183,7 @@ class UplinkConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`[[uplink]]`."""
 
     name: Annotated[str, Key("name", Name(), "Name, for ledger and messages.")]
-    url: Annotated[DeviceUrl, Key("url", Url(), "Protocol, host and port.")]
+    url: Annotated[DeviceUrl, Key("url", Url("mqtt"), "Protocol, host and port.")]
     client_id: Annotated[str, Key("client_id", Text(empty=False), "Client id at the broker.", ("gateway",))] = (
         "${gateway}"
     )

@@ -114,10 +114,12 @@ def _check_header(
 ) -> bool:
     if len(header) == 1 and any(separator in header[0] for separator in ";\t"):
         separator = "';'" if ";" in header[0] else "tabs"
-        problems.error(f"the columns are separated by {separator}; save the table with commas", file=file, line=line)
+        hint = "save the table with commas, or let `bifrost import` read it"
+        problems.error(f"the columns are separated by {separator}; {hint}", file=file, line=line)
         return False
     if not any(column in columns for column in header):
-        problems.error(f"the first row must name the columns: {', '.join(columns)}", file=file, line=line)
+        hint = "`bifrost import` reads tables with other headers"
+        problems.error(f"the first row must name the columns: {', '.join(columns)}; {hint}", file=file, line=line)
         return False
     is_good = True
     for number, column in enumerate(header):
@@ -164,4 +166,6 @@ def _lines(stream: BinaryIO) -> Iterator[str]:
             yield raw.decode()
         except UnicodeDecodeError as error:
             found = f"byte 0x{raw[error.start]:02X}"
-            raise _UnreadableError(f"not UTF-8 text ({found}); save the table as UTF-8", number) from None
+            raise _UnreadableError(
+                f"not UTF-8 text ({found}); save the table as UTF-8, or let `bifrost import` read it", number
+            ) from None

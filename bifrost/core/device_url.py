@@ -44,19 +44,25 @@ class DeviceUrl(msgspec.Struct, frozen=True):
 
 
 class Url(Rule, frozen=True):
-    """The rule of a key that holds a URL."""
+    """The rule of a key that holds a URL; `example` is the scheme that messages show."""
+
+    example: str = "modbus-tcp"
 
     def _parse(self, value: object) -> DeviceUrl:
         if not isinstance(value, str):
-            raise ValueError(f"expected a URL in quotes, for example 'modbus-tcp://10.0.0.5:502?unit=1', not {value}")
-        return parse_url(value)
+            raise ValueError(f"expected a URL in quotes, for example '{self.example}://10.0.0.5', not {value}")
+        return parse_url(value, self.example)
 
     def _allowed(self) -> str:
         return "a URL: scheme://host:port?key=value"
 
 
-def parse_url(text: str) -> DeviceUrl:
+def parse_url(text: str, example: str = "modbus-tcp") -> DeviceUrl:
     """The parts of a URL.
+
+    Args:
+        text: The URL.
+        example: Scheme that is shown where there is none.
 
     Raises:
         ValueError: No URL, an impossible port, a query key twice, or a password; the message says what would be right.
@@ -68,8 +74,8 @@ def parse_url(text: str) -> DeviceUrl:
         )
     scheme, separator, _ = text.partition("://")
     if not separator or not _SCHEME.fullmatch(scheme):
-        hint = f"; write for example 'modbus-tcp://{text}'" if _HOST_AND_PORT.fullmatch(text) else ""
-        raise ValueError(f"{text!r} has no scheme such as 'modbus-tcp://'{hint}")
+        hint = f"; write for example '{example}://{text}'" if _HOST_AND_PORT.fullmatch(text) else ""
+        raise ValueError(f"{text!r} has no scheme such as '{example}://'{hint}")
     if any(character.isspace() or ord(character) < 32 for character in text):
         raise ValueError(f"{text!r} contains a space")
     try:

@@ -23,7 +23,7 @@ from bifrost.core.table import RowColumns
 from bifrost.gateway.devices import address_errors, link_errors, make_driver
 from bifrost.gateway.memory import config_regions
 from bifrost.gateway.opcua import check_opcua
-from bifrost.gateway.uplinks import check_uplinks
+from bifrost.gateway.uplinks import check_uplinks, missing_secrets
 from bifrost.plc.plan import requests_per_second
 
 __all__ = ["Block", "DeviceReport", "Inspection", "LinkReport", "check_file", "inspect_config", "inspect_file"]
@@ -143,6 +143,8 @@ def inspect_config(config: Config) -> Inspection:
         problems.add(config.located(refusal))
     for uplink_error in check_uplinks(config):
         problems.add(uplink_error)
+    for key, message in missing_secrets(config):
+        problems.warn(message, file=config.file, key=key)
     if problems.errors_count:
         return _refused(config.file, problems, config)
     regions = config.limits.regions(sizes, config_regions(config))

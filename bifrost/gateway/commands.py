@@ -195,6 +195,8 @@ class Commands:
         tags = self._gateway.config.tags
         tag_id = tags.id_of(name)
         if tag_id is None:
+            if name in tags.devices:
+                raise ValueError(f"{name!r} is a device; its tags are '{name}.*'")
             near = difflib.get_close_matches(name, tags.full_names(), n=1) if len(tags) <= _HINT_TAGS_MAX else []
             raise ValueError(f"no tag {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         return tag_id

@@ -31,14 +31,16 @@ class DirectoryLock:
             os.makedirs(directory, exist_ok=True)
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         except OSError as error:
-            raise StorageError(f"the data directory {directory!r} cannot be written: {error.strerror}") from error
+            raise StorageError(
+                f"the data directory {directory!r} cannot be written: {error.strerror}; set data_dir in [gateway]"
+            ) from error
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(self._descriptor, _PID_BYTES_MAX, 0).decode("ascii", "replace").strip()
             os.close(self._descriptor)
             raise StorageError(
-                f"another gateway (pid {holder or 'unknown'}) uses the data directory {directory!r}"
+                f"another gateway (pid {holder or 'unknown'}) uses the data directory {directory!r}; stop it, or set another data_dir"
             ) from None
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)

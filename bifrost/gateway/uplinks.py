@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from bifrost.core.metrics import Metrics
     from bifrost.gateway.app import Gateway
 
-__all__ = ["SERIES_PER_UPLINK", "Uplinks", "check_uplinks", "uplink_regions", "watch_uplinks"]
+__all__ = ["SERIES_PER_UPLINK", "Uplinks", "check_uplinks", "missing_secrets", "uplink_regions", "watch_uplinks"]
 
 _log = logging.getLogger("bifrost.gateway.uplinks")
 
@@ -57,6 +57,23 @@ def check_uplinks(config: Config) -> Iterator[ConfigError]:
             make_connector(config, uplink)
         except ConfigError as error:
             yield config.located(error)
+
+
+def missing_secrets(config: Config) -> Iterator[tuple[str, str]]:
+    """Keys of uplinks that name a file which is not there, each with what to say. Opens nothing."""
+    directory = os.path.dirname(config.file)
+    for uplink in config.uplinks:
+        for key in ("password", "ca", "cert", "key"):
+            secret: SecretRef | None = getattr(uplink, key)
+            if (
+                secret is not None
+                and secret.kind == "file"
+                and not os.path.exists(os.path.join(directory, secret.name))
+            ):
+                yield (
+                    f"uplink.{uplink.name}.{key}",
+                    f"there is no file {os.path.join(directory, secret.name)!r} on this machine",
+                )
 
 
 def make_connector(config: Config, uplink: UplinkConfig) -> Connector:

@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from bifrost.gateway.app import Gateway
     from bifrost.gateway.polling import Polled
 
-__all__ = ["why_record"]
+__all__ = ["MEANINGS", "why_record"]
 
 _NS_PER_S: Final = 1_000_000_000
 _CHANGES_LOOKED_AT: Final = 4_096
-_MEANINGS: Final[Mapping[int, str]] = {
+MEANINGS: Final[Mapping[int, str]] = {
     StatusCode.BadWaitingForInitialData: "No answer with this tag has come yet.",
     StatusCode.UncertainNoCommunicationLastUsableValue: "The value is the last good one; since then no answer has come.",
     StatusCode.BadNoCommunication: "No answer has come for longer than `stale`, or a gateway on the way gets none.",
     StatusCode.BadConfigurationError: "The device says that it has no such address; the tag's address or type is wrong for it.",
     StatusCode.BadNotSupported: "The device does not know the function code that reads this kind of address.",
-    StatusCode.BadDeviceFailure: "The device reports a fault of its own.",
+    StatusCode.BadDeviceFailure: "The device reports a fault of its own; some say so of a unit id that they do not have.",
     StatusCode.BadResourceUnavailable: "The device says that it is busy.",
     StatusCode.BadDecodingError: "The device answers, but its answer cannot be a value of this type.",
 }
@@ -46,7 +46,7 @@ def why_record(gateway: Gateway, tag_id: int) -> dict[str, Any]:
         "address": tag.address,
         "description": tag.description,
         "age_s": _seconds(now_ns - point.server_time_ns) if point.server_time_ns else None,
-        "last_change_s": _last_change_s(gateway, tag_id, now_ns),
+        "last_change_s": _last_change_s(gateway, tag_id, now_ns, point.server_time_ns),
         "device": polled.config.name,
         "url": polled.config.url.text,
         "link": _link_facts(polled),
@@ -99,17 +99,17 @@ def _uplinks_of(gateway: Gateway, tag_id: int) -> list[dict[str, Any]]:
     ]
 
 
-def _last_change_s(gateway: Gateway, row: int, now_ns: int) -> float | None:
+def _last_change_s(gateway: Gateway, row: int, now_ns: int, server_time_ns: int) -> float | None:
     """Seconds since the tag's last change, if it is among the newest changes of all tags."""
     native = gateway.runtime.table.native
     head = native.ring_head()
     _, _, packed = native.ring_read(max(0, head - _CHANGES_LOOKED_AT), _CHANGES_LOOKED_AT)
     times = [
-        source_time + (when >> 16) * 100
+        source_time and source_time + (when >> 16) * 100  # 0: it never had a value, and its change no time of its own.
         for changed, _, source_time, _, when in records.CHANGE.iter_unpack(packed)
         if changed == row
     ]
-    return _seconds(now_ns - times[-1]) if times else None
+    return _seconds(now_ns - (times[-1] or server_time_ns)) if times else None
 
 
 def _seconds(duration_ns: int) -> float:
@@ -165,7 +165,7 @@ def _causes(facts: dict[str, Any], status: int) -> list[str]:
         causes.append(
             f"{block['range']} is a hole that was learned: the device has nothing there, and it is read alone."
         )
-    meaning = _MEANINGS.get(status)
+    meaning = MEANINGS.get(status)
     return [*causes, meaning] if meaning else causes
 
 

@@ -141,7 +141,7 @@ class OpcUaServer:
         bind = self._settings.bind
         if status in _NOT_LISTENING:
             return ConnectError(
-                f"the OPC UA server cannot listen on {bind}: the address is in use or not of this machine"
+                f"the OPC UA server cannot listen on {bind}: another program does, or the address is not of this machine"
             )
         if status == _BAD_OUT_OF_MEMORY:
             return LimitError("memory_bytes_max", self._settings.memory_bytes, "the OPC UA server does not fit")

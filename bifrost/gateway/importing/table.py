@@ -48,14 +48,20 @@ def find_table(text: str, options: ImportOptions, path: str) -> Table:
         ConfigError: No row names a name and an address, or --column names a column that is not there.
     """
     best: Table | None = None
+    first: Table | None = None
     for separator in SEPARATORS:
         for number, (line, row) in enumerate(read_rows(text, separator, lambda line, reason: None)):
             if number == _HEADER_ROWS:
                 break
             found = Table(separator, line, row, _understood(row, options.columns))
+            if number == 0 and (first is None or len(row) > len(first.header)):
+                first = found
             if best is None or _rank(found) > _rank(best):
                 best = found
     assert best is not None, "the file is not empty"
+    assert first is not None
+    if not {"name", "address"}.intersection(best.columns):
+        best = first  # No header at all, as far as is understood: people expect it there.
     for ours, theirs in options.columns.items():
         if theirs not in best.header:
             raise ConfigError(

@@ -55,6 +55,8 @@ def test_orders_leave_out_what_the_device_refuses(plant, capsys):
 
 
 def test_address_that_the_device_refuses_is_exit_code_1(plant, capsys):
+    assert main(["read", f"modbus://127.0.0.1:{plant}", "hr:4"]) == 1
+    assert "says that it has no such address" in capsys.readouterr().out
     record = told(capsys, "read", f"modbus://127.0.0.1:{plant}", "hr:4", code=1)
     assert (record["value"], record["quality"]) == (None, "BadConfigurationError")
 

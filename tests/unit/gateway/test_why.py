@@ -40,6 +40,7 @@ def test_address_that_the_device_does_not_have_is_the_cause(tmp_path):
         assert cause == "The device refuses block 1!hr:50-50 with code 2."
         assert any("the device has nothing there" in sentence for sentence in rest) == facts["block"]["is_hole"]
         assert any("the tag's address or type is wrong" in sentence for sentence in rest)
+        assert 0 <= facts["last_change_s"] < 3600  # The change of a tag that never had a value has no source time.
 
     run(scenario, tmp_path, holes=["hr:50"])
 
