@@ -58,8 +58,8 @@ def find_table(text: str, options: ImportOptions, path: str) -> Table:
                 first = found
             if best is None or _rank(found) > _rank(best):
                 best = found
-    assert best is not None, "the file is not empty"
-    assert first is not None
+    if best is None or first is None:
+        raise ConfigError("the file has no rows", file=path)
     if not {"name", "address"}.intersection(best.columns):
         best = first  # No header at all, as far as is understood: people expect it there.
     for ours, theirs in options.columns.items():

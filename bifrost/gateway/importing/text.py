@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -105,7 +106,7 @@ def read_rows(text: str, separator: str, fault: Callable[[int, str], None]) -> I
         separator: One of `SEPARATORS`.
         fault: Called with line and reason when the rest cannot be read.
     """
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=separator)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     while True:
         line = reader.line_num + 1
         try:
