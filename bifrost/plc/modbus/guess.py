@@ -18,6 +18,8 @@ _TEXT_REGISTERS_MIN: Final = 3
 _ZEROS_MIN: Final = 3
 _FLOAT_LOW: Final = 1e-3  # Most measured values lie between these; a wrong order or type seldom does.
 _FLOAT_HIGH: Final = 1e6
+_USUAL_LOW: Final = 1e-2  # And of these more: they count twice.
+_USUAL_HIGH: Final = 1e4
 
 
 class Guess(NamedTuple):
@@ -39,7 +41,7 @@ class Guess(NamedTuple):
 
 
 def likely_order(areas: Iterable[tuple[int, Sequence[int]]]) -> ByteOrder:
-    """The byte order in which more pairs of registers are likely floats, where a pair begins at an even offset, as in most devices.
+    """The byte order in which pairs of registers are rather floats; a pair begins at an even offset, as in most devices.
 
     Args:
         areas: First offset and registers of each.
@@ -48,7 +50,9 @@ def likely_order(areas: Iterable[tuple[int, Sequence[int]]]) -> ByteOrder:
     for first, registers in areas:
         for index in range(first % 2, len(registers) - 1, 2):
             for order in counts:
-                counts[order] += _float(registers, index, order) is not None
+                guess = _float(registers, index, order)
+                if guess is not None and isinstance(guess.value, float):
+                    counts[order] += 2 if _USUAL_LOW <= abs(guess.value) < _USUAL_HIGH else 1
     return max(counts, key=lambda order: counts[order])
 
 

@@ -45,4 +45,5 @@ def test_order_is_that_of_the_floats_at_even_offsets():
     assert likely_order([(0, words)]) is ByteOrder.ABCD
     assert likely_order([(10, swapped(words))]) is ByteOrder.CDAB
     assert likely_order([(1, [5, *words])]) is ByteOrder.ABCD
+    assert likely_order([(0, [0x4851, 0x4329])]) is ByteOrder.CDAB  # 169.28, and not 214284.6.
     assert likely_order([]) is ByteOrder.ABCD
