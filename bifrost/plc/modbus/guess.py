@@ -16,9 +16,9 @@ __all__ = ["Guess", "guess_registers", "likely_order"]
 
 _TEXT_REGISTERS_MIN: Final = 3
 _ZEROS_MIN: Final = 3
-_FLOAT_LOW: Final = 1e-3  # Most measured values lie between these; a wrong order or type seldom does.
+_FLOAT_LOW: Final = 1e-2  # Most measured values lie between these; a wrong order or type seldom does.
 _FLOAT_HIGH: Final = 1e6
-_USUAL_LOW: Final = 1e-2  # And of these more: they count twice.
+_USUAL_LOW: Final = 0.1  # And of these more: they count twice.
 _USUAL_HIGH: Final = 1e4
 
 
