@@ -7,7 +7,7 @@ or a configuration of Telegraf. Tags go into tags/DEVICE.csv beside the configur
 there is none, one is made. A row that cannot be taken is reported with line, column and what would be right, and nothing is written
 unless --skip-wrong leaves such rows out. Nothing is connected.
 
-Exit codes: 0 all rows were taken, 1 some were skipped, 2 nothing was written.
+Exit codes: 0 all rows were taken, 1 some were skipped, or a file cannot be written, 2 nothing was written.
 """
 
 from __future__ import annotations

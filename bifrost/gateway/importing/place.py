@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -102,28 +103,31 @@ def write_placement(placement: Placement, table_text: str, environ: Mapping[str,
             _write(new_config, _with_section(placement, placement.section.replace(table.name, new_table.name)))
             _require_check(new_config, {new_config.name: config.name, new_table.name: table.name}, environ)
             _write(new_config, _with_section(placement, placement.section))
+            if placement.old is not None:
+                shutil.copymode(config, new_config)
             os.replace(new_table, table)
-            os.replace(new_config, config)
+            os.replace(new_config, os.path.realpath(config))  # What a link points to, not the link.
         else:
             _replace_table(config, table, new_table, environ)
     except OSError as error:
         raise StorageError(f"{error.filename or table}: cannot be written: {error.strerror}") from error
     finally:
-        new_table.unlink(missing_ok=True)
-        new_config.unlink(missing_ok=True)
+        for left in (new_table, new_config):
+            with contextlib.suppress(OSError):
+                left.unlink()
 
 
 def _replace_table(config: Path, table: Path, new_table: Path, environ: Mapping[str, str]) -> None:
     """Puts the new table in place of the old one, which comes back if the configuration does not pass the check with the new one."""
-    old_table = table.with_name(f".{table.name}.old")
-    os.replace(table, old_table)
+    old = table.read_bytes()
+    shutil.copymode(table, new_table)
     os.replace(new_table, table)
     try:
         _require_check(config, {}, environ)
     except ConfigError:
-        os.replace(old_table, table)
+        _write(new_table, old)
+        os.replace(new_table, table)
         raise
-    old_table.unlink()
 
 
 def _present(config: str, environ: Mapping[str, str]) -> Config:
