@@ -138,8 +138,18 @@ typedef struct {
     bool has_remembered;
 } ua_user;
 
+#define ENDED_MAX 32
+
+/* A subscription whose life was over before its client was told. */
+typedef struct {
+    uint32_t subscription;
+    uint32_t sequence;
+} ua_ended;
+
 /* What a session is to us: its handle in the library. */
 typedef struct {
+    ua_ended ended[ENDED_MAX]; /* the first ended first; of more, the client learns when it asks for them */
+    uint32_t ended_count;
     uint64_t number;
     uint32_t role;
     char user[USER_NAME_BYTES + 1];

@@ -17,6 +17,10 @@ void bf_ua_items_modify(UA_Server *library, void *session, const void *request, 
 void bf_ua_read(UA_Server *library, void *session, void *times, const void *wanted, void *out);
 void bf_ua_write(UA_Server *library, void *session, const void *request, void *response);
 uint32_t bf_ua_response_send(UA_Server *library, void *session, void *channel, uint32_t request_id, void *response, const void *type);
+void bf_ua_attribute_read(const void *node, UA_Server *library, void *session, int times, const void *wanted, void *out);
+void bf_ua_subscription_end(UA_Server *library, void *subscription);
+uint32_t bf_ua_publish(UA_Server *library, void *session, const void *request, uint32_t request_id);
+void bf_ua_transfer(UA_Server *library, void *session, const void *request, void *response);
 
 uint32_t UA_MonitoredItem_registerSampling(UA_Server *library, UA_MonitoredItem *item);
 void UA_MonitoredItem_unregisterSampling(UA_Server *library, UA_MonitoredItem *item);
@@ -30,6 +34,10 @@ void Service_Write(UA_Server *library, void *session, const void *request, void 
 uint32_t sendResponse(UA_Server *library, void *session, void *channel, uint32_t request_id, void *response, const void *type);
 void createSessionObject(UA_Server *library, void *session);
 void createSubscriptionObject(UA_Server *library, void *session, void *subscription);
+void ReadWithNode(const void *node, UA_Server *library, void *session, int times, const void *wanted, void *out);
+void UA_Subscription_delete(UA_Server *library, void *subscription);
+uint32_t Service_Publish(UA_Server *library, void *session, const void *request, uint32_t request_id);
+void Service_TransferSubscriptions(UA_Server *library, void *session, const void *request, void *response);
 
 uint32_t UA_MonitoredItem_registerSampling(UA_Server *library, UA_MonitoredItem *item) {
     return bf_ua_sampling_begin(library, item);
@@ -79,4 +87,20 @@ void createSessionObject(UA_Server *library, void *session) {
 
 void createSubscriptionObject(UA_Server *library, void *session, void *subscription) {
     (void)library, (void)session, (void)subscription;
+}
+
+void ReadWithNode(const void *node, UA_Server *library, void *session, int times, const void *wanted, void *out) {
+    bf_ua_attribute_read(node, library, session, times, wanted, out);
+}
+
+void UA_Subscription_delete(UA_Server *library, void *subscription) {
+    bf_ua_subscription_end(library, subscription);
+}
+
+uint32_t Service_Publish(UA_Server *library, void *session, const void *request, uint32_t request_id) {
+    return bf_ua_publish(library, session, request, request_id);
+}
+
+void Service_TransferSubscriptions(UA_Server *library, void *session, const void *request, void *response) {
+    bf_ua_transfer(library, session, request, response);
 }

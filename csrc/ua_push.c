@@ -50,7 +50,9 @@ static UA_StatusCode item_take(bf_ua_server *server, UA_MonitoredItem *item, con
         is_full = true;
         limit_reached(server, BF_UA_LIMIT_MEMORY);
     }
-    UA_StatusCode status = UA_MonitoredItem_createDataChangeNotification(server->library, item, sample);
+    UA_DataValue shown = *sample; /* the source time may be there only to be compared */
+    shown.hasSourceTimestamp = sample->hasSourceTimestamp && times_have_source(item->timestampsToReturn);
+    UA_StatusCode status = UA_MonitoredItem_createDataChangeNotification(server->library, item, &shown);
     item->parameters.queueSize = queue_size;
     if (status == UA_STATUSCODE_GOOD) {
         (void)last_value_set(item, sample); /* if it fails the next sample is compared with an older one, and told once too often */
@@ -62,7 +64,7 @@ static UA_StatusCode item_take(bf_ua_server *server, UA_MonitoredItem *item, con
 
 static void sample_times(const UA_MonitoredItem *item, const ua_row *row, int64_t server_time, UA_DataValue *sample) {
     UA_TimestampsToReturn wanted = item->timestampsToReturn;
-    if ((wanted == UA_TIMESTAMPSTORETURN_SOURCE || wanted == UA_TIMESTAMPSTORETURN_BOTH) && row->source_time != 0) {
+    if ((times_have_source(wanted) || item_compares_times(item)) && row->source_time != 0) {
         sample->hasSourceTimestamp = true;
         sample->sourceTimestamp = NANOSECONDS_TO_DATETIME(row->source_time);
     }
@@ -89,6 +91,7 @@ static UA_StatusCode item_push(bf_ua_server *server, UA_MonitoredItem *item, con
     ua_word word;
     UA_DataValue sample;
     UA_DataValue_init(&sample);
+    extra = item->parameters.queueSize > 1 ? extra : UA_STATUSCODE_GOOD; /* OPC 10000-4, 5.13.1.5 */
     sample.status = row->status | extra;
     UA_Variant cut;
     UA_Variant_init(&cut);
@@ -106,6 +109,10 @@ static UA_StatusCode item_push(bf_ua_server *server, UA_MonitoredItem *item, con
     sample.hasStatus = sample.status != UA_STATUSCODE_GOOD;
     sample_times(item, row, server_time, &sample);
     UA_StatusCode status = item_take(server, item, &sample);
+    if (status == UA_STATUSCODE_GOOD && extra != UA_STATUSCODE_GOOD) { /* says what was lost before, not how the value is */
+        item->lastValue.status = sample.status & ~extra;
+        item->lastValue.hasStatus = item->lastValue.status != UA_STATUSCODE_GOOD;
+    }
     UA_Variant_clear(&cut);
     return status;
 }
@@ -155,8 +162,8 @@ static bool item_is_slow(const bf_ua_server *server, const UA_MonitoredItem *ite
 /* Takes the place of UA_MonitoredItem_registerSampling. */
 UA_StatusCode bf_ua_sampling_begin(UA_Server *library, UA_MonitoredItem *item) {
     bf_ua_server *server = server_of(library);
-    if (item->samplingType != UA_MONITOREDITEMSAMPLINGTYPE_NONE) {
-        return UA_STATUSCODE_GOOD;
+    if (item->samplingType != UA_MONITOREDITEMSAMPLINGTYPE_NONE || item->monitoringMode == UA_MONITORINGMODE_DISABLED) {
+        return UA_STATUSCODE_GOOD; /* ModifySubscription and ModifyMonitoredItems begin it again without looking at the mode */
     }
     if (memory_is_pressed(server)) {
         limit_reached(server, BF_UA_LIMIT_MEMORY);

@@ -73,6 +73,9 @@ static UA_StatusCode library_begin(bf_ua_server *server) {
         status = store_hang_in(server);
     }
     if (status == UA_STATUSCODE_GOOD) {
+        status = capabilities_install(server);
+    }
+    if (status == UA_STATUSCODE_GOOD) {
         status = UA_Server_addRepeatedCallback(server->library, tick, server, TICK_MS, &server->tick_id);
     }
     if (status == UA_STATUSCODE_GOOD) {

@@ -25,6 +25,10 @@
 #pragma weak sendResponse
 #pragma weak createSessionObject
 #pragma weak createSubscriptionObject
+#pragma weak ReadWithNode
+#pragma weak UA_Subscription_delete
+#pragma weak Service_Publish
+#pragma weak Service_TransferSubscriptions
 
 #ifndef NDEBUG
 #define BF_UA_ASSERTS /* of the glue; the library's own stay off, as in its release */
@@ -65,6 +69,12 @@ static void library_Read(UA_Server *, UA_Session *, UA_TimestampsToReturn *, con
                          UA_DataValue *) ORIGINAL("Operation_Read");
 static UA_StatusCode library_sendResponse(UA_Server *, UA_Session *, UA_SecureChannel *, UA_UInt32, UA_Response *,
                                           const UA_DataType *) ORIGINAL("sendResponse");
+static void library_ReadWithNode(const UA_Node *, UA_Server *, UA_Session *, UA_TimestampsToReturn, const UA_ReadValueId *,
+                                 UA_DataValue *) ORIGINAL("ReadWithNode");
+static void library_deleteSubscription(UA_Server *, UA_Subscription *) ORIGINAL("UA_Subscription_delete");
+static UA_StatusCode library_Publish(UA_Server *, UA_Session *, const UA_PublishRequest *, UA_UInt32) ORIGINAL("Service_Publish");
+static void library_TransferSubscriptions(UA_Server *, UA_Session *, const UA_TransferSubscriptionsRequest *,
+                                          UA_TransferSubscriptionsResponse *) ORIGINAL("Service_TransferSubscriptions");
 
 #include "ua_glue.h"
 #include "ua_pages.h"
@@ -78,12 +88,15 @@ static bf_ua_server *server_of(UA_Server *library) {
 #include "ua_read.c"
 #include "ua_nodestore.c"
 #include "ua_image.c"
+#include "ua_filter.c"
 #include "ua_push.c"
 #include "ua_channel.c"
 #include "ua_services.c"
+#include "ua_subscription.c"
 #include "ua_write.c"
 #include "ua_users.c"
 #include "ua_security.c"
 #include "ua_config.c"
 #include "ua_reload.c"
+#include "ua_capabilities.c"
 #include "ua_server.c"

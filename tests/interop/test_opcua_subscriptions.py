@@ -25,7 +25,7 @@ TAG = "plant.types.float64"
 def server(tmp_path_factory):
     directory = tmp_path_factory.mktemp("subscriptions")
     add_users(directory)
-    with face(directory, "--stack", "open62541", "--extra", "200") as process:
+    with face(directory, "--stack", "open62541", "--extra", "200", "--limit=opcua_notifications_max=20000") as process:
         yield process
 
 
@@ -125,7 +125,7 @@ def test_item_made_in_a_burst_never_sees_time_go_backward(server):
             for _ in range(10):
                 follower = Follower()
                 followers.append(follower)
-                await follow(connected, follower, [TAG], publishing_ms=50, queue=200)
+                await follow(connected, follower, [TAG], publishing_ms=50, queue=1_000)
                 await asyncio.sleep(0.05)
             await asyncio.to_thread(server.finish)
             for follower in followers:
@@ -230,3 +230,51 @@ def test_slower_sampling_on_request_gets_fewer_values(server):
             assert len(values) < 12
 
     run(work())
+
+
+def is_marked(value):
+    return value.StatusCode is not None and value.StatusCode.value & OVERFLOW == OVERFLOW
+
+
+def test_flood_beyond_the_ring_ends_with_the_newest_values_marked_and_never_goes_backward(tmp_path):
+    """A hundred tags change faster than they can be told, through a small ring; a client that watches another one sees none of it."""
+    add_users(tmp_path)
+    names = [f"plant.many.n{index}" for index in range(100)]
+    ring = "--limit=ring_changes_count=2048"
+    quiet = "plant.level"
+
+    async def work(server):
+        server.obey(put={name: [0.0, 0, 0] for name in [*names, quiet]})
+        async with client(server.url) as flooded, client(server.url, "reader") as other:
+            queued, single, bystander = Follower(), Follower(), Follower()
+            await follow(flooded, queued, names, publishing_ms=50, queue=10)
+            await follow(flooded, single, names[:5], publishing_ms=50, queue=1)
+            await follow(other, bystander, [quiet], publishing_ms=20, queue=100)
+            await until(lambda: len(queued.values) == 100 and len(single.values) == 5 and len(bystander.values) == 1)
+            rounds = 1_000
+            while server.obey(counters=True)["changes_missed"] < 10_000:
+                rounds += 1_000  # so that the last value is a new one
+                await asyncio.to_thread(server.obey, burst=names, rounds=rounds)
+            for name in names:
+                await until(lambda name=name: queued.values[name][-1].Value.Value == rounds)
+            for name in names[:5]:
+                await until(lambda name=name: single.values[name][-1].Value.Value == rounds)
+                assert not any(is_marked(value) for value in single.values[name])
+            for values in queued.values.values():
+                stamps = [value.SourceTimestamp for value in values]
+                assert stamps == sorted(stamps)
+                assert any(is_marked(value) for value in values)
+            server.put(quiet, 1.0)
+            await until(lambda: bystander.values[quiet][-1].Value.Value == 1.0)
+            assert [(value.Value.Value, is_marked(value)) for value in bystander.values[quiet]] == [
+                (0.0, False),
+                (1.0, False),
+            ]
+            server.put(names[0], 0.5)
+            await until(lambda: queued.values[names[0]][-1].Value.Value == 0.5)
+            assert not is_marked(queued.values[names[0]][-1])
+
+    with face(
+        tmp_path, "--stack", "open62541", "--extra", "100", "--limit=opcua_notifications_max=10000", ring
+    ) as server:
+        run(work(server))

@@ -2,6 +2,7 @@
 
     {"put": {"plant.a": [value, status, source_time_ns]}}   one change each, in order
     {"ramp": "plant.float64", "count": 10000, "period_s": 0.001}   a change a period: 1.0, 2.0, …
+    {"burst": ["plant.a", …], "rounds": 1000}               all of them change at once, so many times: 1.0, 2.0, …
     {"writes": {"delay_s": 3, "status": 0}}                 how the device answers from now on
     {"hide": ["plant.a", …]}                                show all but these from now on
     {"limit_memory": bytes}                                 the ceiling of the stack from now on
@@ -66,6 +67,7 @@ def sample_tags(extra: int) -> list[Tag]:
     ]
     tags.append(Tag("locked", 1_000, "float64", description="Never written"))
     tags.append(Tag("level", 1_001, "float64", unit="°C", range=(0.0, 150.0), writable=True, description="Steam drum"))
+    tags.append(Tag("beat", 1_002, "float64", max_interval_ns=1, description="Each value is a change"))
     tags += [Tag(f"n{index}", 2_000 + index, "float64", group="many") for index in range(extra)]
     return tags
 
@@ -109,6 +111,7 @@ class Bench:
         self.runtime = Runtime(limits)
         specs = [parse_type(str(tag.datatype)) for tag in self.columns]
         self.definitions = RowColumns.from_types([(spec, False) for spec in specs])
+        self.definitions.max_intervals = array("q", (tag.max_interval_ns for tag in self.columns))
         self.runtime.table.define(self.definitions)
         self.runtime.table.define(RowColumns.from_types([(TypeSpec(specs[0].base), False)]))
         self.runtime.table.name_of = lambda row: self.columns.full_name(row) if row < count else "plant#Connected"
@@ -166,11 +169,20 @@ class Bench:
             await asyncio.sleep(period_s)
         return [first_ns, count]
 
+    def burst(self, names: list[str], rounds: int) -> None:
+        """Changes as fast as they can be put, with nothing in between."""
+        rows = array("I", (self.rows[name] for name in names))
+        for number in range(1, rounds + 1):
+            batch = Batch(rows, [float(number)] * len(rows), time.time_ns(), 0)
+            self.runtime.table.put(batch, server_time_ns=time.time_ns(), now_ns=time.monotonic_ns())
+
     async def obey(self, command: dict[str, Any]) -> Any:
         for name, (value, status, source_time_ns) in command.get("put", {}).items():
             self.put(name, value, status, source_time_ns or time.time_ns())
         if "ramp" in command:
             return await self.ramp(command["ramp"], command["count"], command["period_s"])
+        if "burst" in command:
+            self.burst(command["burst"], command["rounds"])
         if "writes" in command:
             self.owner.delay_s = command["writes"].get("delay_s", 0.0)
             self.owner.status = command["writes"].get("status", 0)
