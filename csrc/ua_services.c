@@ -89,6 +89,9 @@ void bf_ua_items_modify(UA_Server *library, UA_Session *session, const UA_Modify
             continue;
         }
         filter_check(&wanted->requestedParameters);
+        if (!(wanted->requestedParameters.samplingInterval <= 0.0 || wanted->requestedParameters.samplingInterval > 0.0)) {
+            wanted->requestedParameters.samplingInterval = 0.0; /* no number; the library looks for that in the old parameters */
+        }
         UA_UInt32 size = wanted->requestedParameters.queueSize;
         UA_UInt32 most = server->config.limits.queue_size_max;
         uint64_t has = item->parameters.queueSize - 1;

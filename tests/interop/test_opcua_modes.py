@@ -296,7 +296,8 @@ def test_time_of_the_server_is_sampled(server, sampling_ms, revised_ms):
         assert revised_ms in (None, item.RevisedSamplingInterval)
         times = await subscription.contents(5)
         assert all(earlier < later for earlier, later in itertools.pairwise(times))
-        assert (await subscription.modify(item, sampling_ms=math.nan)).StatusCode.is_good()
+        changed = await subscription.modify(item, sampling_ms=math.nan)
+        assert (changed.StatusCode.value, changed.RevisedSamplingInterval) == (0, 100.0)
         assert len(await subscription.contents(3)) >= 3
 
     scenario(server, work)
