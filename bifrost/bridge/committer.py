@@ -25,6 +25,7 @@ from bifrost.core.log import fields
 from bifrost.core.quantity import parse_duration_ns
 
 if TYPE_CHECKING:
+    from bifrost.bridge.age import AgeClock
     from bifrost.bridge.buffering.journal import Journal
     from bifrost.bridge.ledger import Ledger
 
@@ -36,7 +37,6 @@ _CURSOR_SYNC_NS: Final = 1_000_000_000
 _HOUSEKEEPING_S: Final = 30.0  # Records expire, although nothing comes and nothing goes.
 _RETRY_MIN_S: Final = 0.1
 _RETRY_MAX_S: Final = 5.0
-_PLAUSIBLE_NS: Final = 1_735_689_600_000_000_000  # 2025-01-01: a clock before it was never set.
 
 
 class Durability(msgspec.Struct, frozen=True):
@@ -59,9 +59,9 @@ class Committer:
         name: Of the uplink, for log lines.
         journal: Open.
         ledger: Its ledger.
-        clock: Monotonic time and UTC.
+        clock: Monotonic time.
+        age: Says when segments are begun, and which are too old.
         durability: When records are synced.
-        age_max_ns: Records older than this are dropped.
         window: Acknowledgements after which the cursor is synced, 1 or more.
 
     Attributes:
@@ -78,17 +78,17 @@ class Committer:
         journal: Journal,
         ledger: Ledger,
         clock: Clock,
+        age: AgeClock,
         *,
         durability: Durability,
-        age_max_ns: int,
         window: int,
     ) -> None:
         self._name = name
         self._journal = journal
         self._ledger = ledger
         self._clock = clock
+        self._age = age
         self._durability = durability
-        self._age_max_ns = age_max_ns
         self._window = window
         self._wanted = asyncio.Event()
         self._synced_sequence = journal.report.durable_sequence
@@ -142,8 +142,7 @@ class Committer:
             StorageError: The disk failed or is full; nothing is lost, a later commit tries again.
         """
         self._wanted.clear()
-        now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
-        utc_ns = utc_ns if utc_ns >= _PLAUSIBLE_NS else 0
+        now_ns, stamp_ns = self._clock.now_ns(), self._age.stamp_ns()
         flags, acknowledged_count = self._flags(now_ns, is_last), self._acknowledged_count
         appended_sequence = self._journal.appended_sequence
         self.begun_count += 1
@@ -151,10 +150,10 @@ class Committer:
         self.busy_since_ns = now_ns
         try:
             await self._journal.commit(
-                now_ns=utc_ns,
-                counters=self._ledger.pack(utc_ns),
+                now_ns=stamp_ns,
+                counters=self._ledger.pack(stamp_ns),
                 flags=flags,
-                expire_before_ns=self._expire_before_ns(now_ns, utc_ns),
+                expire_before_ns=self._age.expire_before_ns(),
             )
             self.saved_count = number
             self._note_failure("")
@@ -172,18 +171,6 @@ class Committer:
         if flags & j.COMMIT_SYNC_CURSOR:
             self._acknowledged_count -= acknowledged_count
             self._cursor_synced_ns = now_ns
-
-    def _expire_before_ns(self, now_ns: int, utc_ns: int) -> int:
-        """UTC before which records are too old; 0: nobody knows what time it is.
-
-        A step of the system clock makes no record of this boot older than it is: it counts what the clock said `age_max`
-        ago, too. Only a clock that was not set then (a board without a battery begins in 1970) has nothing to say.
-        """
-        if utc_ns == 0:
-            return 0
-        then_ns = self._clock.utc_ns(now_ns - self._age_max_ns)
-        was_set = then_ns + self._age_max_ns >= _PLAUSIBLE_NS
-        return max(0, min(then_ns, utc_ns - self._age_max_ns) if was_set else utc_ns - self._age_max_ns)
 
     def _flags(self, now_ns: int, is_last: bool) -> int:
         interval_ns = self._durability.interval_ns

@@ -7,6 +7,9 @@ after several failures in a row by the circuit breaker's probes. Of each record 
 * *again* (or the connection is lost): everything that is out is sent again, from the first record without an answer on;
 * *refused*: it will never be taken. A copy goes to the quarantine, the samples count as dropped, the others go on.
 
+A record that is longer than the destination takes goes out in parts, and is done with when all of them are. For one at
+which connections end see `suspicion`.
+
 States: waiting (for the next try), connecting, connected.
 """
 
@@ -19,7 +22,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bifrost._native import journal_records as j
+from bifrost.bridge.age import PLAUSIBLE_NS
 from bifrost.bridge.envelope import open_envelope
+from bifrost.bridge.suspicion import Suspicion
+from bifrost.bridge.transformers.parts import split
 from bifrost.bridge.window import Window
 from bifrost.core.contracts import Ack, Connector, Outcome, Record
 from bifrost.core.errors import BifrostError, StorageError
@@ -29,6 +35,7 @@ from bifrost.core.secrets import SECRETS
 
 if TYPE_CHECKING:
     from bifrost._native.journal_records import JournalRecord
+    from bifrost.bridge.age import AgeClock
     from bifrost.bridge.buffering.journal import Journal
     from bifrost.bridge.committer import Committer
     from bifrost.bridge.quarantine import Quarantine
@@ -46,6 +53,8 @@ _STEADY_NS: Final = 10_000_000_000  # A connection that lasted this long was a s
 _LOOK_S: Final = 0.5  # How soon a connection that was lost while nothing was sent is missed.
 _CLOSE_TIMEOUT_S: Final = 0.5  # A stop of the gateway takes less than 2 s.
 _NS_PER_S: Final = 1_000_000_000
+_CUT: Final = 4  # A part of a suspect is this much shorter than the part before.
+_SEVERITY: Final = {Outcome.DELIVERED: 0, Outcome.REFUSED: 1, Outcome.AGAIN: 2}
 
 
 class DeliveryState(StrEnum):
@@ -78,6 +87,7 @@ class Delivery:
         committer: Of the journal; its `on_end` is taken.
         quarantine: For what the destination refuses.
         clock: Monotonic time and UTC.
+        age: Says which records are too old to be sent.
         settings: Bounds.
         chance: Uniform numbers in [0, 1), for the jitter.
 
@@ -96,6 +106,7 @@ class Delivery:
         committer: Committer,
         quarantine: Quarantine,
         clock: Clock,
+        age: AgeClock,
         settings: DeliverySettings,
         chance: Callable[[], float],
     ) -> None:
@@ -105,10 +116,12 @@ class Delivery:
         self._committer = committer
         self._quarantine = quarantine
         self._clock = clock
+        self._age = age
         self._settings = settings
         self._store = journal.report.store_id.hex()
         self._stream_names: Sequence[str] = ()
         self._window = Window(journal.report.base_sequence)
+        self._suspicion = Suspicion()
         self._backoff = Backoff(_RETRY_MIN_NS, _RETRY_MAX_NS, chance)
         self._breaker = CircuitBreaker(_BREAKER_FAILURES, _BREAKER_OPEN_NS)
         self._wake = asyncio.Event()
@@ -131,6 +144,11 @@ class Delivery:
         """State of the circuit breaker."""
         return self._breaker.state
 
+    @property
+    def payload_bytes_max(self) -> int:
+        """Longest message that the destination takes, as far as is known; longer records are sent in parts."""
+        return min(self._connector.capabilities.payload_bytes_max, self._suspicion.payload_bytes_max)
+
     async def run(self) -> None:
         """Delivers until it is cancelled."""
         self._stream_names = await self._journal.streams()
@@ -141,13 +159,14 @@ class Delivery:
                 await self._connect()
                 connected_ns = self._clock.now_ns()
                 await self._drain()
-                self._window.rewind()
+                self._rewind()
                 if self._clock.now_ns() - connected_ns >= _STEADY_NS:
                     self._succeeded()
                 await self._fail(self._is_again or "the connection was lost")
         finally:
             self.state = DeliveryState.WAITING
-            self._window.rewind()
+            self._rewind()
+            self._suspicion.clear()
             await self._close()
 
     # ---- connection
@@ -215,11 +234,14 @@ class Delivery:
     async def _next(self) -> Sequence[Record]:
         """The records to send now; none when the window is full or there are no more."""
         window, settings = self._window, self._settings
-        capabilities = self._connector.capabilities
-        room = window.room(min(capabilities.in_flight_max, settings.records_out_max))
         through = self._committer.deliverable_sequence
         records: list[Record] = []
-        while room and not records and window.next_sequence <= through and window.out_bytes < settings.bytes_out_max:
+        while (
+            not records
+            and (room := self._room()) > 0
+            and window.next_sequence <= through
+            and window.out_bytes < settings.bytes_out_max
+        ):
             try:
                 read = await self._journal.read(window.next_sequence, through, room)
             except StorageError as error:
@@ -227,13 +249,21 @@ class Delivery:
                 return ()
             if not read:
                 window.next_sequence = through + 1  # All of them are done with.
-            records = [record for kept in read if (record := self._opened(kept)) is not None]
+            expire_before_ns = self._age.expire_before_ns()
+            opened = [record for kept in read if (record := self._opened(kept, expire_before_ns)) is not None]
+            records = [record for record in opened if not self._is_held(record, through)]
         for record in records:
             window.sent(record.sequence, len(record.payload))
             self.resent_count += record.sequence <= self._sent_sequence
             self._sent_sequence = max(self._sent_sequence, record.sequence)
-        await self._pace(len(records), capabilities.records_per_second_max)
+        await self._pace(len(records), self._connector.capabilities.records_per_second_max)
         return records
+
+    def _room(self) -> int:
+        """How many more records may be out."""
+        if self._suspicion.is_alone:
+            return self._window.room(1)
+        return self._window.room(min(self._connector.capabilities.in_flight_max, self._settings.records_out_max))
 
     async def _pace(self, records_count: int, per_second_max: float) -> None:
         """Waits until `records_count` more records may leave."""
@@ -242,7 +272,7 @@ class Delivery:
             await asyncio.sleep(max(0, self._free_at_ns - now_ns) / _NS_PER_S)
             self._free_at_ns = max(self._free_at_ns, now_ns) + int(records_count / per_second_max * _NS_PER_S)
 
-    def _opened(self, kept: JournalRecord) -> Record | None:
+    def _opened(self, kept: JournalRecord, expire_before_ns: int) -> Record | None:
         """The message in a record; None when it is done with, or is no message and by that done with."""
         self._window.next_sequence = max(self._window.next_sequence, kept.sequence + kept.records)
         if self._window.is_done(kept.sequence):
@@ -251,18 +281,44 @@ class Delivery:
             _log.error("records were damaged", extra=fields(uplink=self._name, first=kept.sequence, count=kept.records))
             self._done(kept, j.DONE_WITH_DAMAGED)
             return None
+        if PLAUSIBLE_NS <= kept.last_ns < expire_before_ns:
+            self._done(kept, j.DONE_WITH_AGE)
+            return None
         try:
-            return open_envelope(kept, self._store, self._stream_names[kept.stream])
+            record = open_envelope(kept, self._store, self._stream_names[kept.stream])
         except ValueError as error:
             _log.error("a record is no message", extra=fields(uplink=self._name, reason=error))
             self._done(kept, j.DONE_WITH_QUARANTINE)
             return None
+        return record
+
+    def _is_held(self, record: Record, through: int) -> bool:
+        """Whether the record is the suspect and not to be sent now: it was refused, or the next one is tried."""
+        suspicion = self._suspicion
+        if record.sequence != suspicion.suspect_sequence:
+            return False
+        if suspicion.is_guilty:
+            suspicion.clear()
+            self._refuse(record, "connections end at it, and not at others")
+            return True
+        payload_bytes_max = min(len(record.payload), self.payload_bytes_max) // _CUT
+        details = fields(uplink=self._name, sequence=record.sequence, payload_bytes_max=payload_bytes_max)
+        if len(split(record, payload_bytes_max)) > len(split(record, self.payload_bytes_max)):
+            suspicion.shorten(payload_bytes_max)
+            _log.warning("connections end at a message: it is tried in shorter parts", extra=details)
+        elif record.sequence < through:
+            suspicion.hold()
+        return suspicion.held_sequence != 0
 
     async def _send(self, records: Sequence[Record]) -> None:
         try:
-            acks = await self._connector.send(records)
-            for record, ack in zip(records, acks, strict=True):
-                self._settle(record, ack)
+            parts = [part for record in records for part in split(record, self.payload_bytes_max)]
+            worst: dict[int, Ack] = {}
+            for ack in await self._connector.send(parts):
+                before = worst.get(ack.sequence, ack)
+                worst[ack.sequence] = max(before, ack, key=lambda one: _SEVERITY[one.outcome])
+            for record in records:
+                self._settle(record, worst[record.sequence])
         finally:
             self._wake.set()
 
@@ -270,14 +326,29 @@ class Delivery:
         if ack.outcome is Outcome.AGAIN:
             self._is_again = self._is_again or ack.reason or "the destination asks to send again"
             return
+        held = self._suspicion.held_sequence
+        self._suspicion.answered(record.sequence)
         if ack.outcome is Outcome.DELIVERED:
             self._succeeded()
             self._done(_kept(record), j.DONE_WITH_ACKNOWLEDGED)
-            return
-        is_kept = self._quarantine.keep(record, ack.reason, self._clock.utc_ns())
-        details = fields(
-            uplink=self._name, sequence=record.sequence, topic=record.topic, reason=ack.reason, kept=is_kept
-        )
+        else:
+            self._refuse(record, ack.reason)
+        if held and not self._suspicion.held_sequence:
+            self._window.next_sequence = min(self._window.next_sequence, held)
+
+    def _rewind(self) -> None:
+        """Everything without an answer is to be sent again."""
+        held = self._suspicion.held_sequence
+        if not self._connector.is_open:
+            self._suspicion.ended(self._window.first_out_sequence)
+        self._window.rewind()
+        if held:
+            self._window.next_sequence = min(self._window.next_sequence, held)
+
+    def _refuse(self, record: Record, reason: str) -> None:
+        """The destination will never take the record."""
+        is_kept = self._quarantine.keep(record, reason, self._clock.utc_ns())
+        details = fields(uplink=self._name, sequence=record.sequence, topic=record.topic, reason=reason, kept=is_kept)
         _log.error("the destination refused a message", extra=details)
         self._done(_kept(record), j.DONE_WITH_QUARANTINE)
 

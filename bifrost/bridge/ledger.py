@@ -64,6 +64,7 @@ class Ledger:
     Attributes:
         staged: Samples read from the ring and not yet in the journal.
         unclean_since_ns: UTC nanoseconds of the last commit before the last unclean stop; 0: every stop was clean.
+        committed_ns: UTC nanoseconds of the last commit of the process before; 0: there was none.
     """
 
     def __init__(self, report: JournalReport) -> None:
@@ -72,9 +73,9 @@ class Ledger:
         self._report = report
         self._journaled = report.samples_total
         self._lost = dict.fromkeys(Reason, 0)
-        committed_ns = self._restore(report.counters)
+        self.committed_ns = self._restore(report.counters)
         if not report.was_clean:
-            self.unclean_since_ns = committed_ns
+            self.unclean_since_ns = self.committed_ns
 
     @property
     def acknowledged(self) -> int:

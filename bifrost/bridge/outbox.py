@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bifrost.bridge.envelope import VOID, seal
@@ -68,6 +69,7 @@ class Outbox:
         quarantine: For messages the journal cannot hold.
         clock: Monotonic time and UTC.
         settings: How to batch.
+        payload_bytes_max: Gives the longest message that the destination takes, as far as is known.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Outbox:
         quarantine: Quarantine,
         clock: Clock,
         settings: OutboxSettings,
+        payload_bytes_max: Callable[[], int],
     ) -> None:
         self._stream = stream
         self._staging = staging
@@ -93,6 +96,7 @@ class Outbox:
         self._quarantine = quarantine
         self._clock = clock
         self._settings = settings
+        self._payload_bytes_max = payload_bytes_max
         self._sample_bytes: float = settings.sample_bytes
         self._staged_since_ns = 0
         self._messages: deque[_Message] = deque()
@@ -160,7 +164,9 @@ class Outbox:
     def _encode(self) -> None:
         samples = self._staging.take()
         sequence = self._journal.appended_sequence + 1
-        first_ns, last_ns = min(samples.source_times_ns), max(samples.source_times_ns)
+        # When they came, by the gateway's clock: a device with a wrong clock has no old samples.
+        first_ns, last_ns = min(samples.server_times_ns), max(samples.server_times_ns)
+        self._encoder.message_bytes_max = min(self._settings.batch_bytes_max, self._payload_bytes_max())
         records = self._encoder.encode(sequence, samples)
         self._messages.extend(_Message(record, first_ns, last_ns) for record in records)
         encoded_bytes = sum(len(record.payload) for record in records)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bifrost._native import backend
 from bifrost._native import journal_records as j
+from bifrost.bridge.age import AgeClock, stamp_ns
 from bifrost.bridge.buffering.journal import Journal, SyncThread
 from bifrost.bridge.committer import Committer, Durability
 from bifrost.bridge.delivery import Delivery, DeliverySettings, DeliveryState
@@ -37,6 +38,7 @@ from bifrost.core.quantity import format_size
 from bifrost.core.table import TagTable
 
 if TYPE_CHECKING:
+    from bifrost._native import contract
     from bifrost.core.clock import Clock
     from bifrost.core.contracts import Connector
 
@@ -47,7 +49,10 @@ _log = logging.getLogger("bifrost.bridge")
 _SEGMENTS_COUNT: Final = 32  # The least that can be dropped is a segment: a thirty-second of the disk, as a rule.
 _SEGMENT_BYTES_MAX: Final = 4 << 20
 _SEGMENT_BYTES_MIN: Final = 64 << 10
-_CURSOR_BYTES: Final = 16 << 10  # Two slots of the cursor, with room.
+_PAGE_BYTES: Final = 4 << 10
+_FILES_BESIDE_COUNT: Final = 2  # That are no segments and as long: see docs/reference/formats.md, `damaged.bad`.
+_CURSOR_BYTES: Final = 8 << 10
+_SALVAGE_AFTER_NS: Final = 60_000_000_000  # A disk that answers by then is one whose files will not come back.
 _RECORD_BYTES_MIN: Final = 64 << 10  # The longest value there is, an array of a whole frame, fits as JSON.
 _LOOK_S: Final = 1.0
 _CLOSE_ROUNDS_MAX: Final = 16  # A ring of the usual size takes one or two; a plant that goes on changing has no end.
@@ -74,6 +79,7 @@ class Place(NamedTuple):
         clock: Monotonic time and UTC.
         thread: That waits for the disk.
         on_burst: Told of samples dropped: name of the uplink, and the burst. Must not raise.
+        native: Opens the journal; another one in tests only.
     """
 
     gateway: str
@@ -84,6 +90,7 @@ class Place(NamedTuple):
     clock: Clock
     thread: SyncThread
     on_burst: Callable[[str, Burst], None]
+    native: contract.Backend = backend
 
 
 def journal_limits(config: UplinkConfig, limits: Limits) -> j.JournalLimits:
@@ -91,11 +98,11 @@ def journal_limits(config: UplinkConfig, limits: Limits) -> j.JournalLimits:
     disk_bytes_max = config.buffer.disk_bytes_max
     record_bytes_max = max(config.batch_bytes_max, _RECORD_BYTES_MIN) + ENVELOPE_BYTES_MAX
     segment_bytes = min(max(disk_bytes_max // _SEGMENTS_COUNT, _SEGMENT_BYTES_MIN), _SEGMENT_BYTES_MAX)
-    segment_bytes = _up(max(segment_bytes, 2 * record_bytes_max), _SEGMENT_BYTES_MIN)
+    segment_bytes = _up(max(segment_bytes, 2 * record_bytes_max), _PAGE_BYTES)
     return j.JournalLimits(
         segment_bytes=segment_bytes,
-        segments_count_max=max(2, (disk_bytes_max - _CURSOR_BYTES) // segment_bytes),
-        batch_bytes=max(limits.outbox_batch_bytes, _up(record_bytes_max, 4096)),
+        segments_count_max=max(2, (disk_bytes_max - _CURSOR_BYTES) // segment_bytes - _FILES_BESIDE_COUNT),
+        batch_bytes=max(limits.outbox_batch_bytes, _up(record_bytes_max, _PAGE_BYTES)),
         record_bytes_max=record_bytes_max,
         acknowledgements_count_max=2 * limits.uplink_records_out_max,
         flags=j.JOURNAL_DROP_OLDEST if config.buffer.on_full == "drop_oldest" else 0,
@@ -148,13 +155,14 @@ class Uplink:
         directory = place.directory / "quarantine"
         self._quarantine = Quarantine(str(directory / f"{config.name}.jsonl"), place.limits.quarantine_bytes_max)
         self._parts: _Parts | None = None
+        self._unopened_since_ns = 0
 
     @staticmethod
     def check(config: UplinkConfig, gateway: str, limits: Limits) -> None:
         """Raises ConfigError when payload, topic or sizes of an uplink cannot work."""
         make_encoder(config, gateway, "")
         sizes = journal_limits(config, limits)
-        needed = sizes.segment_bytes * sizes.segments_count_max + _CURSOR_BYTES
+        needed = sizes.segment_bytes * (sizes.segments_count_max + _FILES_BESIDE_COUNT) + _CURSOR_BYTES
         if needed > config.buffer.disk_bytes_max:
             message = f"batch_bytes_max = {format_size(config.batch_bytes_max)} needs a buffer of {format_size(needed)}"
             raise ConfigError(message, key=f"uplink.{config.name}.buffer.disk_bytes_max")
@@ -219,42 +227,35 @@ class Uplink:
                 self._place.on_burst(self.config.name, burst)
             await asyncio.sleep(_LOOK_S)
 
+    async def _open_journal(self) -> Journal:
+        """Opens the journal; after a minute of failures without those of its files that cannot be read."""
+        config, place = self.config, self._place
+        limits, now_ns = journal_limits(config, place.limits), place.clock.now_ns()
+        since_ns = self._unopened_since_ns or now_ns
+        if now_ns - since_ns >= _SALVAGE_AFTER_NS:
+            limits = limits._replace(flags=limits.flags | j.JOURNAL_SALVAGE)
+            _log.error("the journal is opened without what cannot be read", extra=fields(uplink=config.name))
+        try:
+            directory = place.directory / "journal" / config.name
+            journal = await Journal.open(
+                directory, limits, place.thread, now_ns=stamp_ns(place.clock), native=place.native
+            )
+        except StorageError:
+            self._unopened_since_ns = since_ns
+            raise
+        self._unopened_since_ns = 0
+        return journal
+
     async def _open(self) -> _Parts:
         config, place = self.config, self._place
-        journal = await Journal.open(
-            place.directory / "journal" / config.name,
-            journal_limits(config, place.limits),
-            place.thread,
-            now_ns=place.clock.utc_ns(),
-        )
+        journal = await self._open_journal()
         number = await journal.stream(config.name)
         ledger = Ledger(journal.report)
         drops = DropWatch(ledger)
-        window = min(self._connector.capabilities.in_flight_max, place.limits.uplink_records_out_max)
+        age = AgeClock(place.clock, config.buffer.age_max_ns, ledger.committed_ns)
         durability = Durability.parse(config.buffer.durability)
-        committer = Committer(
-            config.name,
-            journal,
-            ledger,
-            place.clock,
-            durability=durability,
-            age_max_ns=config.buffer.age_max_ns,
-            window=window,
-        )
-        encoder = make_encoder(config, place.gateway, journal.report.store_id.hex())
-        is_newest = config.buffer.on_full == "drop_newest"
-        outbox = Outbox(
-            self._stream,
-            self._staging,
-            encoder,
-            journal,
-            number,
-            ledger,
-            committer,
-            self._quarantine,
-            place.clock,
-            OutboxSettings(config.linger_ns, config.batch_bytes_max, is_newest),
-        )
+        window = min(self._connector.capabilities.in_flight_max, place.limits.uplink_records_out_max)
+        committer = Committer(config.name, journal, ledger, place.clock, age, durability=durability, window=window)
         delivery = Delivery(
             config.name,
             journal,
@@ -262,19 +263,32 @@ class Uplink:
             committer,
             self._quarantine,
             place.clock,
+            age,
             DeliverySettings(place.limits.uplink_records_out_max, place.limits.uplink_bytes_out_max),
             self._chance,
         )
-        _log.info(
-            "journal is open",
-            extra=fields(
-                uplink=config.name,
-                buffered=ledger.buffered,
-                was_clean=journal.report.was_clean,
-                disk_bytes=journal.report.disk_bytes,
-                alarms=", ".join(name for bit, name in _ALARMS.items() if journal.report.alarms & bit),
-            ),
+        is_newest = config.buffer.on_full == "drop_newest"
+        outbox = Outbox(
+            self._stream,
+            self._staging,
+            make_encoder(config, place.gateway, journal.report.store_id.hex()),
+            journal,
+            number,
+            ledger,
+            committer,
+            self._quarantine,
+            place.clock,
+            OutboxSettings(config.linger_ns, config.batch_bytes_max, is_newest),
+            lambda: delivery.payload_bytes_max,
         )
+        details = fields(
+            uplink=config.name,
+            buffered=ledger.buffered,
+            was_clean=journal.report.was_clean,
+            disk_bytes=journal.report.disk_bytes,
+            alarms=", ".join(name for bit, name in _ALARMS.items() if journal.report.alarms & bit),
+        )
+        _log.info("journal is open", extra=details)
         return _Parts(journal, ledger, drops, committer, outbox, delivery)
 
     async def close(self) -> None:

@@ -32,6 +32,11 @@ class Window:
         """Their payloads."""
         return sum(self._out.values())
 
+    @property
+    def first_out_sequence(self) -> int | None:
+        """The first record without an answer; None: there is none."""
+        return min(self._out, default=None)
+
     def room(self, count_max: int) -> int:
         """How many more records may be sent, if `count_max` may be out or unsaved."""
         return max(0, count_max - len(self._out) - len(self._unsaved))
@@ -59,5 +64,5 @@ class Window:
     def rewind(self) -> None:
         """What is out is to be sent again, from its first record on; nobody answers it any more."""
         if self._out:
-            self.next_sequence = min(self._out)
+            self.next_sequence = min(self.next_sequence, *self._out)
             self._out.clear()

@@ -68,7 +68,7 @@ class JsonEncoder:
     def __init__(self, origin: Origin, topic: str, message_bytes_max: int) -> None:
         self._origin = origin
         self._template = TopicTemplate(topic, origin.gateway)
-        self._message_bytes_max = message_bytes_max
+        self.message_bytes_max = message_bytes_max
         self._time = TimeText()
         self._json = msgspec.json.Encoder()
 
@@ -94,7 +94,7 @@ class JsonEncoder:
             if message is None:
                 if device not in room:
                     room[device] = (
-                        self._message_bytes_max - len(self._head(device, sequence + len(samples.tags))) - len(_END)
+                        self.message_bytes_max - len(self._head(device, sequence + len(samples.tags))) - len(_END)
                     )
                 message = current[key] = _Message(device, template.topic(device, group, tag))
                 messages.append(message)

@@ -46,12 +46,18 @@ class Samples(NamedTuple):
 
 
 class Encoder(Protocol):
-    """Makes messages of samples. Pure: the same samples always give the same messages."""
+    """Makes messages of samples. Pure: the same samples always give the same messages.
+
+    Attributes:
+        message_bytes_max: Longest message, unless a single sample is longer; may change between two batches.
+    """
+
+    message_bytes_max: int
 
     def encode(self, sequence: int, samples: Samples) -> list[Record]:
         """The messages of one batch; the `samples_count` of all of them make up the samples.
 
-        A message is not longer than `batch_bytes_max`, unless a single sample is. Samples of one tag stay in order.
+        Samples of one tag stay in order.
 
         Args:
             sequence: Number of the first message in its stream; the others have the numbers after it.

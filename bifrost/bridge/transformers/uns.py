@@ -41,7 +41,7 @@ class UnsEncoder:
     """
 
     def __init__(self, origin: Origin, topic: str, message_bytes_max: int) -> None:
-        del message_bytes_max
+        self.message_bytes_max = message_bytes_max
         if "${tag}" not in topic:
             topic += "/${tag}" if "${group}" in topic else "/${group}/${tag}"
         self._origin = origin

@@ -14,9 +14,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from bifrost._native import _py, records
+from bifrost._native import _py, contract, records
 from bifrost._native import journal_records as j
 from bifrost._native._py_journal_io import SystemIO
+from bifrost.bridge.age import AgeClock, stamp_ns
 from bifrost.bridge.buffering.journal import Journal, SyncThread
 from bifrost.bridge.committer import Committer, Durability
 from bifrost.bridge.delivery import Delivery, DeliverySettings
@@ -26,6 +27,7 @@ from bifrost.bridge.quarantine import Quarantine
 from bifrost.bridge.staging import Staging
 from bifrost.bridge.stream import Stream
 from bifrost.bridge.transformers.samples import Samples
+from bifrost.core.clock import Clock, Stretch
 from bifrost.core.contracts import Ack, Capabilities, Outcome, Record
 from bifrost.core.datatypes import parse_type
 from bifrost.core.errors import ConnectError
@@ -37,23 +39,30 @@ RING = 64
 PATIENCE_S = 10.0
 
 
-class FakeClock:
+class FakeClock(Clock):
     """Monotonic time and UTC that stand still."""
 
     def __init__(self) -> None:
         self.ns = 1_000_000_000
+        self.offset_ns = T0
+        self.is_synchronised = True
 
     def now_ns(self) -> int:
         return self.ns
 
+    @property
+    def stretches(self) -> tuple[Stretch, ...]:
+        return (Stretch(0, self.offset_ns),)
+
     def utc_ns(self, monotonic_ns: int | None = None) -> int:
-        return T0 + (self.ns if monotonic_ns is None else monotonic_ns)
+        return self.offset_ns + (self.ns if monotonic_ns is None else monotonic_ns)
 
 
 class FakeEncoder:
     """A message for each `per_message` samples: `{"seq": 7, "samples": [["d.0", 1], …]}`."""
 
     def __init__(self, per_message: int = 3, pad: int = 0) -> None:
+        self.message_bytes_max = 1 << 20
         self.per_message = per_message
         self.pad = pad
 
@@ -145,8 +154,9 @@ class Rig:
     delivery: Delivery
     disk: FakeDisk
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, native: contract.Backend = _py) -> None:
         self.directory = directory
+        self.native = native
         self.clock = FakeClock()
         self.connector = FakeConnector()
         self.encoder: Any = FakeEncoder()
@@ -168,19 +178,25 @@ class Rig:
         (self.directory / "journal").mkdir(exist_ok=True)
         self.disk = FakeDisk(str(self.directory / "journal"))
         self.journal = await Journal.open(
-            self.directory / "journal", self.limits, thread, now_ns=self.clock.utc_ns(), io=self.disk, native=_py
+            self.directory / "journal",
+            self.limits,
+            thread,
+            now_ns=stamp_ns(self.clock),
+            io=self.disk,
+            native=self.native,
         )
         number = await self.journal.stream("u")
         self.stream = Stream(self.table, array("I", range(ROWS)))
         self.staging = Staging(32, 1000, lambda row: f"d.{row}")
         self.ledger = Ledger(self.journal.report)
+        self.age = AgeClock(self.clock, self.age_max_ns, self.ledger.committed_ns)
         self.committer = Committer(
             "u",
             self.journal,
             self.ledger,
-            self.clock,  # type: ignore[arg-type]  # of the clock it is what is used
+            self.clock,
+            self.age,
             durability=Durability.parse(self.durability),
-            age_max_ns=self.age_max_ns,
             window=4,
         )
         self.outbox = Outbox(
@@ -192,8 +208,9 @@ class Rig:
             self.ledger,
             self.committer,
             self.quarantine,
-            self.clock,  # type: ignore[arg-type]  # as above
+            self.clock,
             self.settings,
+            lambda: self.delivery.payload_bytes_max,
         )
         self.delivery = Delivery(
             "u",
@@ -201,7 +218,8 @@ class Rig:
             self.connector,
             self.committer,
             self.quarantine,
-            self.clock,  # type: ignore[arg-type]  # as above
+            self.clock,
+            self.age,
             DeliverySettings(64, 1 << 20),
             lambda: 0.0,
         )

@@ -9,6 +9,7 @@ import asyncio
 
 import pytest
 
+from bifrost.bridge.age import AgeClock, stamp_ns
 from bifrost.bridge.ledger import Reason
 from bifrost.core.clock import Clock
 from tests.unit.bridge.rig import T0, FakeEncoder, Rig, opened
@@ -22,10 +23,10 @@ PER_SEGMENT = 16  # Messages of a kilobyte.
 class SteppedClock(Clock):
     """A clock whose system clock is `ahead_ns` ahead, and whose monotonic clock stands still at `ns`."""
 
-    def __init__(self, ahead_ns: int) -> None:
+    def __init__(self, ahead_ns: int, *, is_synchronised: bool = True) -> None:
         self.ns = DAY
         self.ahead_ns = ahead_ns
-        super().__init__(lambda: self.ns, lambda: max(0, T0 + self.ns + self.ahead_ns), lambda: True)
+        super().__init__(lambda: self.ns, lambda: max(0, T0 + self.ns + self.ahead_ns), lambda: is_synchronised)
 
 
 async def pass_time(rig: Rig, clock: SteppedClock, duration_ns: int) -> None:
@@ -73,5 +74,49 @@ def test_clock_that_nobody_sets_makes_nothing_expire(tmp_path):
         async with opened(rig):
             await pass_time(rig, clock, 20 * HOUR)
             assert rig.dropped(Reason.AGE) == 0
+
+    asyncio.run(run())
+
+
+def test_clock_that_was_never_set_says_no_age_and_gives_no_stamp():
+    clock = SteppedClock(-T0)
+    age = AgeClock(clock, HOUR, 0)
+    assert age.stamp_ns() == stamp_ns(clock) == 0
+    assert age.expire_before_ns() == 0
+
+
+@pytest.mark.parametrize(("is_synchronised", "off_ns"), [(True, DAY), (False, 0)])
+def test_time_in_which_the_gateway_was_off_counts_if_the_clock_is_synchronised(is_synchronised, off_ns):
+    clock = SteppedClock(DAY, is_synchronised=is_synchronised)
+    committed_ns = clock.utc_ns() - DAY
+    age = AgeClock(clock, HOUR, committed_ns)
+    assert age.expire_before_ns() == committed_ns + off_ns - HOUR
+    clock.ns += HOUR
+    assert age.expire_before_ns() == age.stamp_ns() - HOUR
+
+
+def test_what_the_process_before_wrote_is_not_older_by_a_step_either():
+    clock = SteppedClock(0)
+    committed_ns = clock.utc_ns() - 10 * MINUTE
+    clock.ns += MINUTE
+    age = AgeClock(clock, HOUR, committed_ns)
+    clock.ahead_ns = DAY
+    clock.update()
+    assert age.expire_before_ns() == committed_ns + 11 * MINUTE - HOUR
+
+
+def test_record_is_looked_at_once_more_before_it_is_sent_and_no_step_makes_it_too_old(backend, tmp_path):
+    async def run():
+        rig = Rig(tmp_path, backend)
+        rig.age_max_ns = HOUR
+        rig.clock = clock = SteppedClock(-T0)
+        async with opened(rig):
+            for ahead_ns in (-T0, 0, DAY, -DAY, -T0, 400 * DAY):
+                clock.ahead_ns = ahead_ns
+                clock.update()
+                await rig.keep(30)
+            async with rig.delivering():
+                await rig.until(lambda: rig.balance()["buffered"] == 0)
+            assert rig.values(rig.connector.delivered) == list(range(1, 181)), "all, in the order they came"
 
     asyncio.run(run())

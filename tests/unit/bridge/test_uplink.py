@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from array import array
 from collections.abc import AsyncIterator
@@ -12,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from bifrost._native import backend, records
+from bifrost._native import backend as native
+from bifrost._native import records
+from bifrost._native._py_journal_io import SystemIO
 from bifrost.bridge.buffering.journal import SyncThread
 from bifrost.bridge.drops import Burst
 from bifrost.bridge.ledger import Reason
@@ -21,9 +24,9 @@ from bifrost.core.clock import Clock
 from bifrost.core.config import Config, load_config
 from bifrost.core.contracts import Outcome
 from bifrost.core.datatypes import parse_type
-from bifrost.core.errors import ConfigError
+from bifrost.core.errors import ConfigError, StorageError
 from bifrost.core.table import Batch, RowColumns, TagTable
-from tests.unit.bridge.rig import FakeConnector
+from tests.unit.bridge.rig import FakeClock, FakeConnector
 
 CONFIGURATION = """
 [gateway]
@@ -52,7 +55,7 @@ class House:
         self.bursts: list[tuple[str, Burst]] = []
         self.connector = FakeConnector()
         self.thread = SyncThread()
-        table = TagTable(backend.make_table(records.TableLimits(64, RING, 64, 64)), 64)
+        table = TagTable(native.make_table(records.TableLimits(64, RING, 64, 64)), 64)
         table.define(RowColumns.from_types([(parse_type("int16"), False)] * 8))
         table.name_of = lambda row: self.config.tags.full_name(row)
         self.table = table
@@ -231,7 +234,55 @@ def test_journal_stays_within_the_disk_it_may_use(tmp_path, disk):
     config = House(tmp_path).load(f'[uplink.buffer]\ndisk_bytes_max = "{disk}"', "a")
     uplink = config.uplinks[0]
     sizes = journal_limits(uplink, config.limits)
-    assert sizes.segment_bytes * sizes.segments_count_max <= uplink.buffer.disk_bytes_max
+    files_count = sizes.segments_count_max + 2  # Beside the segments: what is kept of a damaged one, and one to spare.
+    assert sizes.segment_bytes * files_count + (8 << 10) <= uplink.buffer.disk_bytes_max
     assert sizes.segments_count_max >= 4
-    assert backend.journal_bytes(sizes) > 0
-    assert uplink_region(uplink, config.limits).bytes > backend.journal_bytes(sizes)
+    assert native.journal_bytes(sizes) > 0
+    assert uplink_region(uplink, config.limits).bytes > native.journal_bytes(sizes)
+
+
+class HalfReadable:
+    """A native core on a disk that gives the first segment of a journal back no more."""
+
+    def __init__(self, backend: Any) -> None:
+        self.backend = backend
+
+    def journal_bytes(self, limits: Any) -> int:
+        return int(self.backend.journal_bytes(limits))
+
+    def open_journal(self, directory: str, limits: Any, store_id: bytes, now_ns: int, io: None = None) -> Any:
+        class Disk(SystemIO):
+            def open(self, name: str, create: bool) -> int:
+                return -errno.EIO if name == "00000001.bfs" and not create else super().open(name, create)
+
+        return self.backend.open_journal(directory, limits, store_id, now_ns, Disk(directory))
+
+
+def test_journal_that_cannot_be_opened_is_opened_after_a_minute_without_what_cannot_be_read(backend, tmp_path):
+    settings = 'batch_bytes_max = "1 KiB"\n[uplink.buffer]\ndisk_bytes_max = "1 MiB"'
+
+    async def run():
+        async with house(tmp_path, uplink=settings) as made:
+            made.connector.refuse_open = "away"
+            async with made.running():
+                await made.until(acquired=0)
+                while made.uplink.record()["journal"]["disk_bytes"] < 300_000:
+                    made.put(0, *range(100))
+                    await asyncio.sleep(0.005)
+        async with house(tmp_path, uplink=settings) as made:
+            clock = FakeClock()
+            made.uplink = Uplink(
+                made.config.uplinks[0], made.connector, made.place._replace(native=HalfReadable(backend), clock=clock)
+            )
+            for _ in range(3):
+                with pytest.raises(StorageError):
+                    await made.uplink.run()
+                clock.ns += 25_000_000_000
+            async with made.running():
+                await made.until(buffered=0)
+                ledger = made.ledger()
+                assert ledger["dropped"]["damage"] > 0
+                assert ledger["acquired"] == ledger["acknowledged"] + ledger["dropped"]["damage"]
+                assert "a file was set aside" in made.uplink.record()["journal"]["alarms"]
+
+    asyncio.run(run())
