@@ -8,7 +8,7 @@ after several failures in a row by the circuit breaker's probes. Of each record 
 * *refused*: it will never be taken. A copy goes to the quarantine, the samples count as dropped, the others go on.
 
 A record that is longer than the destination takes goes out in parts, and is done with when all of them are. For one at
-which connections end see `suspicion`.
+which every try fails see `suspicion`.
 
 States: waiting (for the next try), connecting, connected.
 """
@@ -159,13 +159,15 @@ class Delivery:
                 await self._connect()
                 connected_ns = self._clock.now_ns()
                 await self._drain()
-                self._rewind()
+                held = self._suspicion.held_sequence
+                self._suspicion.failed(self._window.first_out_sequence)
+                self._window.rewind(held)
                 if self._clock.now_ns() - connected_ns >= _STEADY_NS:
                     self._succeeded()
                 await self._fail(self._is_again or "the connection was lost")
         finally:
             self.state = DeliveryState.WAITING
-            self._rewind()
+            self._window.rewind(self._suspicion.held_sequence)
             self._suspicion.clear()
             await self._close()
 
@@ -299,13 +301,13 @@ class Delivery:
             return False
         if suspicion.is_guilty:
             suspicion.clear()
-            self._refuse(record, "connections end at it, and not at others")
+            self._refuse(record, f"every try fails at it, and others pass: {self.reason}")
             return True
         payload_bytes_max = min(len(record.payload), self.payload_bytes_max) // _CUT
         details = fields(uplink=self._name, sequence=record.sequence, payload_bytes_max=payload_bytes_max)
         if len(split(record, payload_bytes_max)) > len(split(record, self.payload_bytes_max)):
             suspicion.shorten(payload_bytes_max)
-            _log.warning("connections end at a message: it is tried in shorter parts", extra=details)
+            _log.warning("every try fails at a message: it is tried in shorter parts", extra=details)
         elif record.sequence < through:
             suspicion.hold()
         return suspicion.held_sequence != 0
@@ -334,16 +336,7 @@ class Delivery:
         else:
             self._refuse(record, ack.reason)
         if held and not self._suspicion.held_sequence:
-            self._window.next_sequence = min(self._window.next_sequence, held)
-
-    def _rewind(self) -> None:
-        """Everything without an answer is to be sent again."""
-        held = self._suspicion.held_sequence
-        if not self._connector.is_open:
-            self._suspicion.ended(self._window.first_out_sequence)
-        self._window.rewind()
-        if held:
-            self._window.next_sequence = min(self._window.next_sequence, held)
+            self._window.next_sequence = held
 
     def _refuse(self, record: Record, reason: str) -> None:
         """The destination will never take the record."""

@@ -61,8 +61,7 @@ class Window:
         """The commit that was the `commit`-th to begin has succeeded."""
         self._unsaved = {sequence: begun for sequence, begun in self._unsaved.items() if begun >= commit}
 
-    def rewind(self) -> None:
-        """What is out is to be sent again, from its first record on; nobody answers it any more."""
-        if self._out:
-            self.next_sequence = min(self.next_sequence, *self._out)
-            self._out.clear()
+    def rewind(self, held_sequence: int = 0) -> None:
+        """What is out is to be sent again, from its first record on, and so is one that was held back; nobody answers any more."""
+        self.next_sequence = min([self.next_sequence, *self._out, *([held_sequence] if held_sequence else [])])
+        self._out.clear()

@@ -6,7 +6,8 @@ the outbox on disk is the only queue. An ack means, by quality of service: 0 the
 
 Sessions. The first connection of a process begins a session, since what an earlier process had in flight is not known
 any more, and its packet identifiers in a session of QoS 2 would make the broker take new messages for old ones. Later
-connections resume it, unless `session_expiry` is 0: see `in_flight`.
+connections resume it, unless `session_expiry` is 0: see `in_flight`. One that was resumed in vain, since the connection
+was lost again before any answer, is given up: perhaps it is what the broker ends connections for.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ _TURN_RECORDS: Final = 32  # After so many records or bytes the loop has its tur
 _TURN_BYTES: Final = 64 << 10
 _FAREWELL_S: Final = 0.5
 _NOT_IN_TOPIC: Final = frozenset("+#\0")  # MQTT 5.0, 4.7.1 and 4.7.3.
-_NEVER_ACCEPTED: Final = frozenset({0x90, 0x95, 0x99})  # Topic, size and format of this message; MQTT 5.0, 2.4.
+_NEVER_ACCEPTED: Final = frozenset(
+    {0x90, 0x99}
+)  # Topic and format of this message; one too long may be cut. MQTT 5.0, 2.4.
 _ID_UNKNOWN: Final = 0x92  # In PUBCOMP: the broker had finished this message before the connection was lost; 4.3.3.
 
 
@@ -72,6 +75,8 @@ class MqttConnector:
         self._client: PahoClient | None = None  # The session, once it is ours; None: the next one is new.
         self._line: PahoLoop | None = None
         self._is_open = False
+        self._is_resumed = False  # And nothing was answered since.
+        self._is_in_vain = False  # It was resumed, and lost like that.
         self._welcome = Welcome(session_present=False)
         self._reason = "not connected"
         self._turn = asyncio.Lock()
@@ -132,6 +137,8 @@ class MqttConnector:
         """
         settings = self._settings
         keeps_session = settings.session_expiry_s > 0
+        if self._is_in_vain:
+            self._forget_session()
         if self._client is not None and keeps_session:
             return await self._connect(attempt, self._client, clean_start=False)
         if keeps_session and not settings.is_version_5:
@@ -277,11 +284,14 @@ class MqttConnector:
         self._welcome = welcome
         if welcome.qos_max < settings.qos:
             raise ConnectError(f"the broker takes QoS {welcome.qos_max} at most, and `qos` is {settings.qos}")
+        if settings.retain and not welcome.takes_retained:
+            raise ConnectError("the broker keeps no messages for new subscribers, and `retain` is true")
         if welcome.session_present and len(self._in_flight) <= self._window:
+            self._is_resumed = len(self._in_flight) > 0
             return True
         self._in_flight.forget()
         if welcome.session_present:  # Messages would be sent again that the broker has no room for.
-            self._client = None
+            self._forget_session()
             raise ConnectError("the broker takes fewer messages in flight than before, so the session begins anew")
         return False
 
@@ -292,14 +302,21 @@ class MqttConnector:
             outcome = Outcome.REFUSED if code.value in _NEVER_ACCEPTED else Outcome.AGAIN
             reason = f"the broker says: {code.getName().lower()}"
         self._in_flight.answered(packet_id, outcome, reason)
+        self._is_resumed = False
         self._news.set()
+
+    def _forget_session(self) -> None:
+        self._client = None
+        self._in_flight.forget()
+        self._is_in_vain = False
 
     def _lost(self, reason: str) -> None:
         settings = self._settings
         if self._is_open:
             _LOG.warning("uplink lost", extra=fields(uplink=settings.name, broker=settings.address, reason=reason))
+        self._is_in_vain = self._is_resumed
         self._line = None
-        self._is_open = False
+        self._is_open = self._is_resumed = False
         self._reason = reason
         self._in_flight.lost(reason)
         if settings.session_expiry_s == 0 or settings.qos == 0:  # What was not written then never comes back.

@@ -1,8 +1,10 @@
-"""paho-mqtt with its four habits that do not fit a gateway taken away; the only file that knows its inside.
+"""paho-mqtt with its five habits that do not fit a gateway taken away; the only file that knows its inside.
 
 * It makes its socket itself, and blocks meanwhile: here it gets one that is connected.
 * It tells nobody why a socket failed: here `wire_error` keeps it, and `bytes_count` shows that bytes move.
-* It answers a refused PUBREC with PUBREL and loses the reason (MQTT 5.0, 4.3.3): here the message ends refused.
+* It answers a refused PUBREC with PUBREL and loses the reason (MQTT 5.0, 4.3.3), and dies of a PUBACK with a reason that
+  the standard does not list there (mosquitto's `message_size_limit`): here the message ends refused.
+* It closes its socket before it says so, when a descriptor may be another connection's already: here `before_close` is first.
 * It keeps messages for later: here it never gets one that cannot leave at once.
 
 `tests/unit/bridge/test_paho_client.py` holds each of them against the installed version.
@@ -10,10 +12,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import struct
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Literal
 
 from paho.mqtt.client import Client, _WebsocketWrapper
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -41,6 +45,7 @@ class PahoClient(Client):
         keeps_session: Whether the broker is to keep the session when the connection is lost.
 
     Attributes:
+        before_close: Called before the socket is closed, whoever closes it and why: the last time its descriptor is ours.
         wire_error: Why the socket failed, after it did.
         bytes_count: Bytes sent so far.
     """
@@ -57,6 +62,7 @@ class PahoClient(Client):
         self.on_socket_register_write = _ignore  # Without it, `publish` writes before it says its packet identifier.
         if settings.status_topic:
             self.will_set(settings.status_topic, settings.status(is_online=False), min(1, settings.qos), retain=True)
+        self.before_close: Callable[[], None] = _nothing
         self.wire_error: OSError | None = None
         self.bytes_count = 0
         self._settings = settings
@@ -99,6 +105,11 @@ class PahoClient(Client):
         assert wire is not None
         return wire
 
+    def _sock_close(self) -> None:
+        if self._sock is not None:
+            self.before_close()
+        super()._sock_close()
+
     def _sock_recv(self, bufsize: int) -> bytes:
         try:
             return super()._sock_recv(bufsize)
@@ -131,14 +142,23 @@ class PahoClient(Client):
         return None
 
     def _handle_pubrec(self) -> MQTTErrorCode:
+        return super()._handle_pubrec() if self._is_taken(PacketTypes.PUBREC) else MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _handle_pubackcomp(self, cmd: Literal["PUBACK", "PUBCOMP"]) -> MQTTErrorCode:
+        is_taken = cmd == "PUBCOMP" or self._is_taken(PacketTypes.PUBACK)
+        return super()._handle_pubackcomp(cmd) if is_taken else MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _is_taken(self, packet_type: int) -> bool:
+        """Whether PUBACK or PUBREC, as it came, is no refusal of a message in flight; one that is ends the message."""
         packet = bytes(self._in_packet["packet"])
-        if self._settings.is_version_5 and len(packet) > _UINT16.size:  # A reason code follows; MQTT 5.0, 3.5.2.
-            (packet_id,) = _UINT16.unpack_from(packet)
-            reason = packet[_UINT16.size]
-            if reason >= _REFUSED and packet_id in self._out_messages:
-                code = ReasonCode(PacketTypes.PUBREC, identifier=reason)
-                return self._do_on_publish(packet_id, code, _new_properties(PacketTypes.PUBREC))
-        return super()._handle_pubrec()
+        if not self._settings.is_version_5 or len(packet) <= _UINT16.size or packet[_UINT16.size] < _REFUSED:
+            return True  # A reason code follows where there is one; MQTT 5.0, 3.4.2 and 3.5.2.
+        (packet_id,) = _UINT16.unpack_from(packet)
+        if packet_id not in self._out_messages:
+            return True
+        code = _reason(packet_type, packet[_UINT16.size])
+        self._do_on_publish(packet_id, code, _new_properties(packet_type))
+        return False
 
 
 class PublishProperties:
@@ -183,6 +203,14 @@ def _length(count: int) -> bytes:
             return bytes(encoded)
 
 
+def _reason(packet_type: int, value: int) -> ReasonCode:
+    """A reason code, also one that only DISCONNECT may have, or that nobody knows: brokers answer with such."""
+    for known_to in (packet_type, PacketTypes.DISCONNECT):
+        with contextlib.suppress(LookupError, ValueError):
+            return ReasonCode(known_to, identifier=value)
+    return ReasonCode(packet_type, identifier=_REFUSED)
+
+
 def _new_properties(packet_type: int) -> Properties:
     """Properties of an MQTT 5 packet, none set."""
     return Properties(packet_type)  # type: ignore[no-untyped-call]  # paho leaves it without annotations.
@@ -201,6 +229,10 @@ def upgrade(connection: socket.socket, host: str, port: int, path: str, is_secur
     except BaseException:
         connection.close()
         raise
+
+
+def _nothing() -> None:
+    """Nobody watches the socket yet."""
 
 
 def _ignore(_client: Client, _userdata: object, _socket: SocketLike) -> None:

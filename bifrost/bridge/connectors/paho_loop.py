@@ -52,12 +52,14 @@ class Welcome(NamedTuple):
         receive_max: Messages it takes in flight.
         packet_bytes_max: Longest packet it takes.
         qos_max: Highest quality of service it takes.
+        takes_retained: Whether it keeps the last message of a topic.
     """
 
     session_present: bool
     receive_max: int = _RECEIVE_MAX
     packet_bytes_max: int = _PACKET_BYTES_MAX
     qos_max: int = _QOS_MAX
+    takes_retained: bool = True
 
 
 class Handlers(NamedTuple):
@@ -104,6 +106,7 @@ class PahoLoop:
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
+        client.before_close = self._unwatch
 
     async def handshake(self, wire: SocketLike, *, clean_start: bool, password: str | None) -> None:
         """CONNECT and CONNACK, as `PahoClient.begin`. The caller sets the time limit.
@@ -114,14 +117,14 @@ class PahoLoop:
         self._descriptor = wire.fileno()
         self._client.begin(wire, clean_start=clean_start, password=password)
         self._loop.add_reader(self._descriptor, self._readable)
-        self._timer = self._loop.call_later(self._tick_s, self._tick)
+        self._timer = self._loop.call_later(self._until_tick_s(), self._tick)
         self.flush()
         await self._connack
 
     def flush(self) -> None:
         """Writes what paho has ready, as far as the socket takes it; the rest follows by itself."""
         self._client.loop_write()
-        if self._is_over:
+        if self._is_over or self._client.socket() is None:
             return
         wants_write = self._client.want_write()
         if wants_write and not self._is_writer_added:
@@ -166,9 +169,6 @@ class PahoLoop:
         if self._is_over:
             return
         self._is_over = True
-        self._loop.remove_reader(self._descriptor)
-        if self._is_writer_added:
-            self._loop.remove_writer(self._descriptor)
         if self._timer is not None:
             self._timer.cancel()
         self._client.drop()
@@ -176,6 +176,13 @@ class PahoLoop:
             self._connack.set_exception(ConnectError(reason))
             self._connack.exception()  # Somebody may have stopped waiting for it.
         self._handlers.lost(reason)
+
+    def _unwatch(self) -> None:
+        """The socket is about to be closed."""
+        self._loop.remove_reader(self._descriptor)
+        if self._is_writer_added:
+            self._loop.remove_writer(self._descriptor)
+        self._is_writer_added = False
 
     def _readable(self) -> None:
         if self._is_over:
@@ -208,7 +215,7 @@ class PahoLoop:
             self._handlers.moved()
 
     def _tick(self) -> None:
-        self._timer = self._loop.call_later(self._tick_s, self._tick)
+        self._timer = self._loop.call_later(self._until_tick_s(), self._tick)
         self._client.loop_misc()
         self._after_callbacks()
         if self._is_over:
@@ -216,6 +223,11 @@ class PahoLoop:
         is_due = self._handlers.is_waiting() or self._client.want_write()
         if is_due and self._loop.time() - self._moved_s > self._settings.timeout_s:
             self.end(f"no sign of life from the broker for {self._settings.timeout_s:g} s")
+
+    def _until_tick_s(self) -> float:
+        """Often enough that a ping is in time, also when the broker asks for more of them (MQTT 5.0, 3.2.2.3.14)."""
+        keep_alive_s = self._client.keepalive
+        return min(self._tick_s, keep_alive_s / _TICKS_PER_TIMEOUT) if keep_alive_s else self._tick_s
 
     def _on_connect(
         self, _client: Client, _userdata: object, flags: ConnectFlags, code: ReasonCode, properties: Properties | None
@@ -278,6 +290,7 @@ def _welcome(session_present: bool, properties: Properties | None) -> Welcome:
         found("ReceiveMaximum", _RECEIVE_MAX),
         found("MaximumPacketSize", _PACKET_BYTES_MAX),
         found("MaximumQoS", _QOS_MAX),
+        bool(found("RetainAvailable", 1)),
     )
 
 

@@ -1,8 +1,9 @@
 """Messages in parts: a record that was written before anybody knew how little the destination takes.
 
 New messages are made no longer than the destination takes; what is in the journal may be longer. A message of the payload
-``json`` is then sent as several, each with some of its samples in their order, the same ``seq``, and a ``part`` from 1 on;
-the number of the part stands behind the identity too, so that nobody takes the second part for a repetition of the first.
+``json`` is then sent as several, each with some of its samples in their order, the same ``seq``, and ``first``: the place of
+its first sample in the whole, from 0 on. The identity says first and last. So two parts with the same identity are the
+same, however often the record was cut anew; a sample is known by ``seq`` and its place.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class _Head(msgspec.Struct):
     device: str
     stream: str
     seq: int
-    part: int
+    first: int
 
 
 def split(record: Record, payload_bytes_max: int) -> list[Record]:
@@ -49,24 +50,25 @@ def split(record: Record, payload_bytes_max: int) -> list[Record]:
     except msgspec.DecodeError:
         return [record]
     parts: list[Record] = []
-    samples: list[bytes] = []
+    first, samples = 0, list[bytes]()
     room = length = payload_bytes_max - len(_head(message, len(message.samples))) - len(_END)
     for raw in message.samples:
         sample = bytes(raw)
         if samples and len(sample) > room:
-            parts.append(_part(record, message, len(parts) + 1, samples))
-            samples, room = [], length
+            parts.append(_part(record, message, first, samples))
+            first, samples, room = first + len(samples), [], length
         samples.append(sample)
         room -= len(sample) + 1
-    parts.append(_part(record, message, len(parts) + 1, samples))
+    parts.append(_part(record, message, first, samples))
     return parts
 
 
-def _head(message: _Message, part: int) -> bytes:
-    head = msgspec.json.encode(_Head(message.gateway, message.device, message.stream, message.seq, part))
+def _head(message: _Message, first: int) -> bytes:
+    head = msgspec.json.encode(_Head(message.gateway, message.device, message.stream, message.seq, first))
     return head[:-1] + b',"samples":['
 
 
-def _part(record: Record, message: _Message, number: int, samples: list[bytes]) -> Record:
-    payload = _head(message, number) + b",".join(samples) + _END
-    return record._replace(payload=payload, identity=f"{record.identity}/{number}", samples_count=len(samples))
+def _part(record: Record, message: _Message, first: int, samples: list[bytes]) -> Record:
+    payload = _head(message, first) + b",".join(samples) + _END
+    identity = f"{record.identity}/{first}-{first + len(samples) - 1}"
+    return record._replace(payload=payload, identity=identity, samples_count=len(samples))

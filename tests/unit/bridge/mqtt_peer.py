@@ -85,6 +85,10 @@ class Peer:
                 return packet
             self.send(PINGRESP, b"")
 
+    async def raw(self, count: int) -> bytes:
+        """The next bytes, whatever they are."""
+        return await self._reader.readexactly(count)
+
     async def packets(self, count: int) -> list[Packet]:
         return [await self.packet() for _ in range(count)]
 

@@ -18,6 +18,8 @@ from bifrost.core.errors import ConfigError, ConnectError
 from tests.unit.bridge.mqtt_peer import (
     CONNACK,
     DISCONNECT,
+    PINGREQ,
+    PINGRESP,
     PUBACK,
     PUBCOMP,
     PUBLISH,
@@ -30,6 +32,10 @@ from tests.unit.bridge.mqtt_peer import (
 RECEIVE_MAX_2 = b"\x21\x00\x02"
 PACKET_MAX_200 = b"\x27\x00\x00\x00\xc8"
 QOS_MAX_1 = b"\x24\x01"
+NO_RETAIN = b"\x25\x00"
+KEEP_ALIVE_1_S = b"\x13\x00\x01"
+NO_SESSION_KEPT = b"\x11\x00\x00\x00\x00"
+NO_TOPIC_ALIAS = b"\x22\x00\x00"
 SECOND_NS = 1_000_000_000
 
 
@@ -99,6 +105,30 @@ def test_each_record_gets_the_answer_to_its_own_packet_identifier():
         assert "payload format invalid" in acks[1].reason
 
     run(scenario, broker)
+
+
+@pytest.mark.parametrize("code", [0x95, 0xEE])
+@pytest.mark.parametrize(("qos", "kind"), [(1, PUBACK), (2, PUBREC)])
+def test_refusal_with_a_code_that_the_standard_does_not_list_there(qos, kind, code):
+    """As mosquitto's for a message beyond its `message_size_limit`. It is no reason to give the connection up."""
+
+    async def broker(peer):
+        await peer.welcome()
+        first, _ = await peer.packets(2)
+        peer.answer(kind, first.packet_id, code)
+        await peer.packet()
+
+    async def scenario(ours, _):
+        await ours.open()
+        async with asyncio.TaskGroup() as group:
+            sending = group.create_task(ours.send(records(1)), name="refused")
+            group.create_task(ours.send(records(2)), name="without an answer")
+            (ack,) = await sending
+            assert ack.outcome is Outcome.AGAIN
+            assert ours.is_open
+            await ours.close()
+
+    run(scenario, broker, qos=qos)
 
 
 def test_qos_2_is_delivered_at_pubcomp_and_refused_at_pubrec():
@@ -293,6 +323,31 @@ def test_qos_2_goes_on_where_it_was_in_a_resumed_session():
     run(scenario, begins, resumes, qos=2)
 
 
+def test_session_at_which_the_broker_ends_the_connection_again_is_given_up():
+    """What was in flight would otherwise be sent, and end the connection, each time."""
+    flags = []
+
+    async def dies(peer):
+        flags.append((await peer.welcome(session_present=bool(flags))).connect_flags & 2)
+        await peer.packet()
+
+    async def takes(peer):
+        flags.append((await peer.welcome()).connect_flags & 2)
+        while True:
+            peer.answer(PUBACK, (await peer.packet()).packet_id)
+
+    async def scenario(ours, _):
+        await ours.open()
+        await ours.send(records(1))
+        await ours.open()
+        await until(lambda: not ours.is_open)
+        await ours.open()
+        assert outcomes(await ours.send(records(1))) == [(1, Outcome.DELIVERED)]
+        assert flags == [2, 0, 2]
+
+    run(scenario, dies, dies, takes)
+
+
 @pytest.mark.parametrize("settings", [{}, {"session_expiry_ns": 0}])
 def test_without_a_session_nothing_is_sent_behind_the_caller_s_back(settings):
     seen = []
@@ -376,17 +431,128 @@ def test_a_cancelled_send_leaves_a_connector_that_works():
     run(scenario, obliging)
 
 
-def test_a_broker_that_ends_the_connection_says_why():
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (0x8B, "server shutting down"),
+        (0x8D, "keep alive timeout"),
+        (0x8E, "session taken over"),
+        (0x95, "packet too large"),
+        (0x96, "message rate too high"),
+        (0x97, "quota exceeded"),
+    ],
+)
+def test_a_broker_that_ends_the_connection_says_why(code, words):
     async def broker(peer):
         await peer.welcome()
         await peer.packet()
-        peer.send(DISCONNECT, b"\x8e\x00")
+        peer.send(DISCONNECT, bytes([code, 0]))
 
     async def scenario(ours, _):
         await ours.open()
         (ack,) = await ours.send(records(1))
         assert ack.outcome is Outcome.AGAIN
-        assert "session taken over" in ack.reason
+        assert words in ack.reason
+
+    run(scenario, broker)
+
+
+def test_the_broker_says_how_often_it_wants_to_hear_of_us():
+    pings = asyncio.Event()
+
+    async def broker(peer):
+        await peer.welcome(properties=KEEP_ALIVE_1_S)
+        for _ in range(2):
+            assert await peer.raw(2) == bytes([PINGREQ << 4, 0])
+            peer.send(PINGRESP, b"")
+        pings.set()
+        await peer.packet()
+
+    async def scenario(ours, _):
+        await ours.open()
+        await pings.wait()
+        assert ours.is_open
+
+    run(scenario, broker, keep_alive_ns=3600 * SECOND_NS)
+
+
+def test_a_session_that_the_broker_did_not_keep_is_begun_anew():
+    """It was to be kept for an hour; the broker said in CONNACK that it would not be."""
+    seen = []
+
+    async def forgets(peer):
+        await peer.welcome(properties=NO_SESSION_KEPT)
+        await peer.packets(2)
+
+    async def again(peer):
+        await peer.welcome(properties=NO_SESSION_KEPT)
+        while True:
+            seen.append(await peer.packet())
+            peer.answer(PUBACK, seen[-1].packet_id)
+
+    async def scenario(ours, _):
+        await ours.open()
+        acks = await ours.send(records(1, 2))
+        assert {ack.outcome for ack in acks} == {Outcome.AGAIN}
+        await ours.open()
+        acks = await ours.send(records(1, 2))
+        assert {ack.outcome for ack in acks} == {Outcome.DELIVERED}
+        assert [(packet.payload, packet.is_duplicate) for packet in seen] == [
+            (b"payload 1", False),
+            (b"payload 2", False),
+        ]
+
+    run(scenario, forgets, again)
+
+
+def test_a_topic_is_sent_whole_to_a_broker_that_takes_no_alias():
+    topics = []
+
+    async def broker(peer):
+        await peer.welcome(properties=NO_TOPIC_ALIAS)
+        while True:
+            packet = await peer.packet()
+            topics.append(packet.topic)
+            peer.answer(PUBACK, packet.packet_id)
+
+    async def scenario(ours, _):
+        await ours.open()
+        await ours.send(records(1, 2, 3))
+        assert topics == ["t/x"] * 3
+
+    run(scenario, broker)
+
+
+def test_what_is_to_be_retained_is_not_sent_to_a_broker_that_keeps_nothing():
+    async def broker(peer):
+        await peer.welcome(properties=NO_RETAIN)
+        await peer.packet()
+
+    async def scenario(ours, _):
+        with pytest.raises(ConnectError, match="keeps no messages for new subscribers"):
+            await ours.open()
+
+    run(scenario, broker, retain=True)
+
+
+def test_a_reset_is_noticed_while_bytes_wait_for_the_socket():
+    """Reader and writer are both registered then, and paho closes the socket before it says so."""
+    reset = asyncio.Event()
+
+    async def broker(peer):
+        await peer.welcome()
+        await reset.wait()
+        peer.writer.transport.abort()
+
+    async def scenario(ours, _):
+        await ours.open()
+        async with asyncio.TaskGroup() as group:
+            batch = [record._replace(payload=bytes(1 << 20)) for record in records(*range(16))]
+            sending = group.create_task(ours.send(batch), name="send")
+            await until(lambda: ours._line._is_writer_added)
+            reset.set()
+        assert {ack.outcome for ack in sending.result()} == {Outcome.AGAIN}
+        assert not ours.is_open
 
     run(scenario, broker)
 
@@ -421,6 +587,10 @@ async def not_authorised(peer):
     await peer.welcome(reason=0x87)
 
 
+async def too_often(peer):
+    await peer.welcome(reason=0x9F)
+
+
 async def wants_less(peer):
     await peer.welcome(properties=QOS_MAX_1)
     await peer.packet()
@@ -431,6 +601,7 @@ async def wants_less(peer):
     [
         (never, "within 0.3 s: the broker does not answer CONNECT"),
         (not_authorised, "refused the connection: not authorized"),
+        (too_often, "refused the connection: connection rate exceeded"),
         (garbage, "what the peer says is not MQTT"),
         (wants_less, "takes QoS 1 at most"),
     ],

@@ -28,7 +28,9 @@ def wire():
     theirs.close()
 
 
-@pytest.mark.parametrize("name", ["_create_socket", "_sock_recv", "_sock_send", "_handle_pubrec", "_do_on_publish"])
+@pytest.mark.parametrize(
+    "name", ["_create_socket", "_sock_recv", "_sock_send", "_handle_pubrec", "_handle_pubackcomp", "_do_on_publish"]
+)
 def test_what_is_overridden_or_called_is_there(name):
     assert callable(getattr(Client, name))
     assert list(inspect.signature(_WebsocketWrapper).parameters) == [
