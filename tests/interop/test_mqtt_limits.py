@@ -8,81 +8,18 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from array import array
-from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bifrost._native import backend as native
-from bifrost._native import records
-from bifrost.bridge.buffering.journal import SyncThread
-from bifrost.bridge.connectors.mqtt import MqttConnector
-from bifrost.bridge.uplink import Place, Uplink
 from bifrost.core.clock import Clock
-from bifrost.core.config import Config, load_config
-from bifrost.core.datatypes import parse_type
-from bifrost.core.table import Batch, RowColumns, TagTable
 from tests.interop.peers import brokers
+from tests.interop.peers.live_uplink import LiveUplink
 
 pytestmark = pytest.mark.interop
 
 HASTE = 30
-PATIENCE_S = 60.0
 SAMPLES = 3_000
-TAGS = 20
-
-
-def load(directory: Path, port: int, version: str) -> Config:
-    text = (
-        f'[gateway]\nname = "g"\ndata_dir = "{directory}"\n[[device]]\nname = "d"\nurl = "modbus-tcp://127.0.0.1:502"\n'
-    )
-    for tag in range(TAGS):
-        text += f'[[device.tag]]\nname = "t{tag}"\naddress = "hr:{tag}"\ntype = "int16"\n'
-    text += f'[[uplink]]\nname = "up"\nurl = "mqtt://127.0.0.1:{port}"\nversion = "{version}"\ntimeout = "60 s"\n'
-    path = directory / "gateway.toml"
-    path.write_text(text)
-    return load_config(str(path), {})
-
-
-class Bench:
-    """An uplink and its table."""
-
-    def __init__(self, directory: Path, port: int, version: str) -> None:
-        config = load(directory, port, version)
-        self.table = TagTable(native.make_table(records.TableLimits(TAGS, 1 << 13, 64, 64)), TAGS)
-        self.table.define(RowColumns.from_types([(parse_type("int16"), False)] * TAGS))
-        self.table.name_of = config.tags.full_name
-        self.thread = SyncThread()
-        self.clock = Clock(monotonic_ns=lambda: time.monotonic_ns() * HASTE)
-        place = Place(
-            gateway="g",
-            directory=directory,
-            table=self.table,
-            tags=config.tags,
-            limits=config.limits,
-            clock=self.clock,
-            thread=self.thread,
-            on_burst=lambda _name, _burst: None,
-        )
-        (settings,) = config.uplinks
-        connector = MqttConnector(settings, "g", lambda secret: "")
-        self.uplink = Uplink(settings, connector, place, chance=lambda: 0.0)
-
-    def put(self, number: int) -> None:
-        batch = Batch(array("I", [number % TAGS]), [number], self.clock.utc_ns())
-        self.table.put(batch, server_time_ns=self.clock.utc_ns(), now_ns=self.clock.now_ns())
-
-    def ledger(self):
-        ledger = self.uplink.record()["ledger"] or {}
-        if ledger:
-            assert ledger["acquired"] == ledger["acknowledged"] + ledger["buffered"] + sum(ledger["dropped"].values())
-        return ledger
-
-    async def until(self, **expected: int) -> None:
-        end_s = time.monotonic() + PATIENCE_S
-        while any(self.ledger().get(name) != count for name, count in expected.items()):  # no event for it
-            assert time.monotonic() < end_s, str(self.uplink.record())
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize(
@@ -90,37 +27,33 @@ class Bench:
 )
 def test_what_was_written_before_the_limit_was_known_arrives_all_the_same(version, setting, tmp_path):
     port = brokers.free_port()
-    got: list[dict] = []
+    clock = Clock(monotonic_ns=lambda: time.monotonic_ns() * HASTE)
+    url, more = f"mqtt://127.0.0.1:{port}", f'version = "{version}"\ntimeout = "60 s"\n'
+    live = LiveUplink(tmp_path, url, more=more, clock=clock, chance=lambda: 0.0)
+    got: list[dict[str, Any]] = []
 
     async def run() -> None:
-        bench = Bench(tmp_path, port, version)
-        try:
-            async with asyncio.TaskGroup() as group:
-                running = group.create_task(bench.uplink.run(), name="uplink")
-                await bench.until(acquired=0)
-                for number in range(SAMPLES):
-                    bench.put(number)
-                await bench.until(acquired=SAMPLES)
-                config = f"{setting} 4000\nlistener {port} 127.0.0.1\nallow_anonymous true\n"
-                with brokers.mosquitto(tmp_path, config, port):
-                    subscriber = brokers.Subscriber(port, "bifrost/#", {"-q": "1", "-F": "%p"})
-                    try:
-                        await bench.until(buffered=0)
-                        assert bench.ledger()["acknowledged"] == SAMPLES, bench.ledger()
-                        while len(samples_of(got)) < SAMPLES:
-                            got.extend(json.loads(line) for line in await asyncio.to_thread(subscriber.lines, 1))
-                    finally:
-                        subscriber.close()
-                running.cancel()
-            await bench.uplink.close()
-        finally:
-            bench.thread.close()
+        async with live.running():
+            await live.until(lambda: bool(live.ledger()))
+            for _ in range(SAMPLES // live.tags):
+                live.put(live.tags)
+            await live.until(lambda: live.record()["journal"]["durable_sequence"] > 0)
+            config = f"{setting} 4000\nlistener {port} 127.0.0.1\nallow_anonymous true\n"
+            with brokers.mosquitto(tmp_path, config, port):
+                subscriber = brokers.Subscriber(port, "bifrost/#", {"-q": "1", "-F": "%p"})
+                try:
+                    await live.until_sent()
+                    assert live.ledger()["acknowledged"] == SAMPLES, live.ledger()
+                    while len(samples_of(got)) < SAMPLES:
+                        got.extend(json.loads(line) for line in await asyncio.to_thread(subscriber.lines, 1))
+                finally:
+                    subscriber.close()
 
     asyncio.run(run())
     assert sorted(samples_of(got).values()) == list(range(SAMPLES))
 
 
-def samples_of(messages: list[dict]) -> dict[tuple[int, int], int]:
+def samples_of(messages: list[dict[str, Any]]) -> dict[tuple[int, int], float]:
     """Values by the number of their message and their place in it: a sample that came twice is one."""
     return {
         (message["seq"], place): sample["value"]
