@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from bifrost.core.status_names import STATUS_NAMES
+
 __all__ = ["StatusCode", "is_bad", "is_good", "is_uncertain", "status_name"]
 
 
@@ -20,8 +22,11 @@ class StatusCode(IntEnum):
     BadDecodingError = 0x80070000
     BadCommunicationError = 0x80050000
     BadTimeout = 0x800A0000
+    BadShutdown = 0x800C0000
     BadTooManyOperations = 0x80100000
     BadUserAccessDenied = 0x801F0000
+    BadSessionClosed = 0x80260000
+    BadRequestCancelledByClient = 0x802C0000
     BadNoCommunication = 0x80310000
     BadWaitingForInitialData = 0x80320000
     BadNodeIdUnknown = 0x80340000
@@ -33,11 +38,12 @@ class StatusCode(IntEnum):
     BadNotConnected = 0x808A0000
     BadDeviceFailure = 0x808B0000
     BadResourceUnavailable = 0x80040000
+    BadSecureChannelClosed = 0x80860000
     BadDataLost = 0x809D0000
 
 
-_NAMES = {int(code): code.name for code in StatusCode}
 _SEVERITY_MASK = 0xC0000000  # Two severity bits: 00 good, 01 uncertain, 10 bad; OPC UA Part 4 v1.05, 7.39.1.
+_CODE_MASK = 0xFFFF0000  # Below are flags: overflow, limits, structure changed.
 
 
 def is_good(status: int) -> bool:
@@ -56,5 +62,5 @@ def is_bad(status: int) -> bool:
 
 
 def status_name(status: int) -> str:
-    """Symbolic name of `status`, as it stands in payloads; ``0x80AB0000`` for one Bifrost has no name for."""
-    return _NAMES.get(status) or f"0x{status:08X}"
+    """Symbolic name of `status`, as it stands in payloads, whatever its flags; ``0x8FFF0000`` for one the standard has not."""
+    return STATUS_NAMES.get(status & _CODE_MASK) or f"0x{status:08X}"

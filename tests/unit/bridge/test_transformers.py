@@ -46,10 +46,10 @@ def test_a_message_is_byte_for_byte_the_contract_s():
 
 def test_numbers_that_json_has_not_are_null_and_keep_their_quality():
     columns = samples(("a.x", math.nan), ("a.y", math.inf), ("a.z", [1.0, -math.inf]), ("a.lost", None))
-    (record,) = encoder().encode(1, columns._replace(statuses=[StatusCode.BadOutOfRange, 0, 0, 0x80AB0000]))
+    (record,) = encoder().encode(1, columns._replace(statuses=[StatusCode.BadOutOfRange, 0, 0, 0x8FFF0000]))
     found = json.loads(record.payload)["samples"]
     assert [sample["value"] for sample in found] == [None, None, [1.0, None], None]
-    assert [sample["quality"] for sample in found] == ["BadOutOfRange", "Good", "Good", "0x80AB0000"]
+    assert [sample["quality"] for sample in found] == ["BadOutOfRange", "Good", "Good", "0x8FFF0000"]
 
 
 def test_values_of_each_type_are_kept_exactly():

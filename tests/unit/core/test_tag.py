@@ -65,11 +65,11 @@ def test_time_that_never_was_is_none():
 def test_quality_is_the_name_of_the_status():
     good = DataPoint("t", 1, StatusCode.Good, 1, 1)
     uncertain = DataPoint("t", 1, StatusCode.UncertainNoCommunicationLastUsableValue, 1, 1)
-    bad = DataPoint("t", 1, 0x80AB0000, 1, 1)
+    bad = DataPoint("t", 1, 0x8FFF0000, 1, 1)
     assert [point.quality for point in (good, uncertain, bad)] == [
         "Good",
         "UncertainNoCommunicationLastUsableValue",
-        "0x80AB0000",
+        "0x8FFF0000",
     ]
     assert [(point.is_good, point.is_bad) for point in (good, uncertain, bad)] == [
         (True, False),
