@@ -9,7 +9,6 @@ A file in csrc/test is a program of its own: a `main` that ends with 0 if all is
 core. A fuzz target gets the seconds as its one argument and must end by itself.
 """
 
-import dataclasses
 import os
 import platform
 import re
@@ -19,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from csrc.builder import BUILD, ROOT, BuildError, amalgamation, modules, toolchain, vendor
+from csrc.builder import BUILD, ROOT, BuildError, amalgamation, modules, sanitized, toolchain, vendor
 from csrc.builder.modules import CSRC, say
 from csrc.builder.objects import Unit, compile_units
 
@@ -31,6 +30,10 @@ SANITIZERS = {
     "thread": ("-fsanitize=thread",),
 }
 """Each of them is a build of its own: they exclude one another."""
+
+UA_TESTS = ("tests/unit/test_opcua_native.py", "tests/unit/test_opcua_failures.py")
+UA_PEER_TESTS = ("tests/interop/test_opcua_abuse.py", "tests/interop/test_opcua_failures.py")
+"""What is run on the sanitized OPC UA module; the fuzzer of its port (tests/interop/fuzz_opcua.py) uses it too."""
 
 ALLOCATORS = re.compile(
     r"\b(malloc|calloc|realloc|reallocarray|free|aligned_alloc|posix_memalign|valloc|v?asprintf|strn?dup|getline)$"
@@ -73,43 +76,18 @@ def sanitize(programs: Sequence[Path], arguments: Sequence[str] = ()) -> None:
 
 
 def sanitize_opcua(arguments: Sequence[str]) -> None:
-    """Build the OPC UA module with the address and undefined-behaviour sanitizers and run tests on it.
+    """Run tests on the OPC UA module with the sanitizers in it (`csrc.builder.sanitized`).
 
-    A copy of the package, linked file by file, gets the module; Python itself is not sanitized, so the sanitizer's
-    library is loaded before it, and leaks are left to the module's own count. `arguments` are pytest's; none: the
-    module's unit tests. Raises BuildError if a test fails or a sanitizer finds something.
+    `arguments` are pytest's, for tests that load the module themselves; none: `UA_TESTS`, and `UA_PEER_TESTS`, of which
+    only the server's process is sanitized. Raises BuildError if a test fails or a sanitizer finds something.
     """
-    tools = toolchain.native()
-    # Copying no bytes from nowhere, as the library does in places, is harmless.
-    flags = ("-fsanitize=address,undefined", "-fno-sanitize=nonnull-attribute", "-fno-sanitize-recover=all")
-    compile_command = (*tools.compile, *flags, "-O1", "-fno-omit-frame-pointer")
-    tools = dataclasses.replace(tools, compile=compile_command, link=(*tools.link, *flags))
-    place = BUILD / "checks" / "opcua-sanitized-package"
-    shutil.rmtree(place, ignore_errors=True)
-    shutil.copytree(ROOT / "bifrost", place / "bifrost", ignore=shutil.ignore_patterns("_opcua*", "__pycache__"))
-    modules.build(modules.OPCUA, tools, place / modules.OPCUA.file, release=False)
-    libraries = [_runtime_library(tools.compile[0], name) for name in ("libasan.so", "libubsan.so")]
-    environment = {
-        **os.environ,
-        "LD_PRELOAD": " ".join(libraries),
-        "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
-        "UBSAN_OPTIONS": "print_stacktrace=1",
-        "PYTHONPATH": os.pathsep.join((str(place), str(ROOT))),
-        "PYTHONSAFEPATH": "1",  # else the package of the checkout would be found first
-        "PYTHONMALLOC": "malloc",
-        "BIFROST_OPCUA": "require",
-    }
-    wanted = arguments or ["tests/unit/test_opcua_native.py", "tests/unit/test_opcua_failures.py"]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *wanted]
-    if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode != 0:
-        raise BuildError("the OPC UA module with sanitizers: a test failed.")
-
-
-def _runtime_library(compiler: str, name: str) -> str:
-    """Return the path of a sanitizer's library that belongs to `compiler`."""
-    return subprocess.run(
-        [compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    runs = [(arguments or UA_TESTS, sanitized.environment())]
+    if not arguments:
+        runs.append((UA_PEER_TESTS, {**os.environ, sanitized.VARIABLE: "1"}))
+    for tests, environment in runs:
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
+        if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode != 0:
+            raise BuildError("the OPC UA module with sanitizers: a test failed.")
 
 
 def build_program(program: Path, flags: tuple[str, ...]) -> Path:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from csrc.builder import BUILD, ROOT, BuildError, amalgamation, vendor
+from csrc.builder import BUILD, ROOT, BuildError, amalgamation, hooks, vendor
 from csrc.builder.objects import Unit, compile_units
 from csrc.builder.toolchain import Toolchain
 
@@ -60,6 +60,8 @@ NAMESPACE0 = CSRC / "ua_namespace0.c"
 """Ours by name, open62541's by content, and slow."""
 UNIT = CSRC / "ua_unit.c"
 """Includes open62541's C and the other `ua_*.c`, which are parts of it."""
+HOOKS = CSRC / "ua_hooks.c"
+"""Defines again what `UNIT` declares weak."""
 
 
 CORE = Module("core", "bifrost._native._core", CSRC / "bifrost.h", core_sources)
@@ -117,7 +119,11 @@ def build(module: Module, tools: Toolchain, target: Path, *, release: bool) -> N
         ours += stack.header_flags
     own = [Unit(path, ours) for path in module.sources()]
     binding = Unit(generate(module), (*tools.python, *ours, "-w"))  # cffi's output is not held to our warnings
-    objects = compile_units([*vendored, binding, *own], tools, say)
+    units = [*vendored, binding, *own]
+    objects = compile_units(units, tools, say)
+    if module is OPCUA:
+        made = dict(zip((unit.source for unit in units), objects, strict=True))
+        hooks.check(UNIT, made[UNIT], made[HOOKS], objects)
     link(tools, objects, target, strip=release)
     say(f"{tools.name}: {os.path.relpath(target, ROOT)} is ready")
 

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.interop import sanitized
+from csrc.builder import sanitized
 from tests.interop.opcua_bench import Follower, add_users, client, make_certificate, node, secure_client
 from tests.interop.opcua_stress import BUFFER_BYTES, HEADER_BYTES, StressProcess, counted, receive, stressed
 from tests.interop.peers.opcua_face import TYPES, tag_name

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import struct
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from csrc.builder import sanitized
 from tests.interop.opcua_bench import PATIENCE_S, FaceProcess
 
 POLICY_NONE = b"http://opcfoundation.org/UA/SecurityPolicy#None"
@@ -48,7 +50,12 @@ class StressProcess(FaceProcess):
 
 @contextlib.contextmanager
 def stressed(directory: Path, *options: str, environment: dict[str, str] | None = None) -> Iterator[StressProcess]:
-    """A process that must end in order, with nothing left of its memory and no block that was not counted."""
+    """A process that must end in order, with nothing left of its memory and no block that was not counted.
+
+    It is a sanitized one if the variable of `csrc.builder.sanitized` says so.
+    """
+    if environment is None and os.environ.get(sanitized.VARIABLE):
+        environment = sanitized.environment()
     process = StressProcess(directory, *options, environment=environment)
     try:
         yield process
@@ -104,6 +111,11 @@ def chunk(channel: tuple[int, int], request_id: int, payload: bytes, final: byte
     """A symmetric chunk without security; `channel` is its id and its token."""
     body = struct.pack("<IIII", *channel, request_id, request_id) + payload
     return b"MSG" + final + struct.pack("<I", HEADER_BYTES + len(body)) + body
+
+
+def get_endpoints(url: str) -> bytes:
+    """The payload of a GetEndpoints request; a client without a session may ask this."""
+    return struct.pack("<BBH", 1, 0, 428) + request_header(1) + text(url.encode()) + struct.pack("<ii", 0, 0)
 
 
 def receive(raw: socket.socket) -> bytes:

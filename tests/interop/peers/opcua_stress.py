@@ -1,12 +1,10 @@
 """The process of `opcua_face`, with what abuse and measurements need besides.
 
-    {"fail_every": 20}       from now on one allocation in 20 of the OPC UA stack is refused; 0: none
-    {"memory": true}         the stack's own count of its bytes, and this process's RSS and CPU time
-    {"anonymous": "write"}   what clients without a user may from now on
-    {"flood": 100, "period_s": 0.1}   every tag `plant.many.…` changes, so many times; each value is the number of the round
-    {"flood": 100, "period_s": 0.1, "wait": false}   the same beside other commands
-
-A sanitized module is loaded if the environment names one (`tests.interop.sanitized`).
+{"fail_every": 20}       from now on one allocation in 20 of the OPC UA stack is refused; 0: none
+{"memory": true}         the stack's own count of its bytes, and this process's RSS and CPU time
+{"anonymous": "write"}   what clients without a user may from now on
+{"flood": 100, "period_s": 0.1}   every tag `plant.many.…` changes, so many times; each value is the number of the round
+{"flood": 100, "period_s": 0.1, "wait": false}   the same beside other commands
 """
 
 from __future__ import annotations
@@ -21,13 +19,9 @@ from array import array
 from pathlib import Path
 from typing import Any
 
-from tests.interop import sanitized
-
-sanitized.load()
-
-from bifrost._native import opcua  # noqa: E402 (the line above may have replaced what it imports)
-from bifrost.core.table import Batch  # noqa: E402 (likewise)
-from tests.interop.peers import opcua_face  # noqa: E402 (likewise)
+from bifrost._native import opcua
+from bifrost.core.table import Batch
+from tests.interop.peers import opcua_face
 
 LINE_BYTES_MAX = 1 << 24
 
