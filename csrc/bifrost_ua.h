@@ -70,7 +70,8 @@ typedef struct {
 /* ---- limits --------------------------------------------------------------------------------------------------------------------- */
 
 /* Every field is 1 or more, but for reserve_bytes, which may be 0: nothing here is without a limit. What happens at it is in brackets.
- * notifications_max ≥ monitored_items_max; memory_bytes_max > reserve_bytes; connections, sessions and continuations ≤ 65,535. */
+ * notifications_max ≥ monitored_items_max; memory_bytes_max > reserve_bytes; buffered_bytes_max ≥ message_bytes_max;
+ * connections, sessions and continuations ≤ 65,535. */
 typedef struct {
     uint64_t memory_bytes_max;  /* ceiling over all servers of the process [start and single requests: BadOutOfMemory] */
     uint64_t reserve_bytes;     /* of it, kept for services [new items: BadOutOfMemory; queues take no more: oldest dropped, overflow bit] */
@@ -104,6 +105,9 @@ typedef struct {
     uint32_t events_max;                    /* not yet taken, besides writes, which always fit [dropped and counted] */
     uint32_t rejected_certificates_max;     /* files in the rejected folder [the oldest is deleted] */
     uint32_t login_failures_per_minute_max; /* of all clients [BadUserAccessDenied without a look at the password] */
+    uint32_t login_timeout_ms;              /* life of a session until it is activated [closed; sooner where another needs its place] */
+    uint32_t login_bytes_max;               /* of requests not ended and answers not taken, of any connection [without login: closed] */
+    uint32_t buffered_bytes_max;            /* of what is beyond that, in sum [who holds most is closed with BadTcpNotEnoughResources] */
 } bf_ua_limits;
 
 /* ---- configuration -------------------------------------------------------------------------------------------------------------- */
@@ -177,8 +181,8 @@ uint32_t bf_ua_certificate_make(const char *subject, const char *uri, const char
 void bf_ua_write_done(bf_ua_server *server, uint64_t token, uint32_t status);
 
 /* Replaces the space. Nodes are the same if their ids are: items on them go on (from the node's new row, if that changed); items on ids that are
- * gone, or whose type or kind changed, get BadNodeIdUnknown. Clients are told by a GeneralModelChangeEvent. A row that no node of the new space
- * names is free for reuse when this returns. Waits for the server's thread, milliseconds. BadOutOfMemory, BadInvalidArgument: the old one stays. */
+ * gone get BadNodeIdUnknown, and go on when a later space has the id again; so do, at once, items on ids whose type or kind changed. Clients are
+ * told by a GeneralModelChangeEvent. A row that no node of the new space names is free for reuse when this returns. Waits for the server's thread, milliseconds. BadOutOfMemory, BadInvalidArgument: the old one stays. */
 uint32_t bf_ua_space_swap(bf_ua_server *server, const bf_ua_space *space);
 
 /* Replaces users and role of anonymous clients; sessions that are open stay. Waits as above. */
@@ -187,7 +191,7 @@ uint32_t bf_ua_users_set(bf_ua_server *server, const bf_ua_user *users, uint32_t
 /* ---- events: server → Python ---------------------------------------------------------------------------------------------------- */
 
 #define BF_UA_EVENT_WRITE 1                /* a client wants `row` to become the value; answer it with bf_ua_write_done(token) */
-#define BF_UA_EVENT_WRITE_ABANDONED 2      /* nobody waits for `token` any more; status: BadTimeout, BadSessionClosed,
+#define BF_UA_EVENT_WRITE_ABANDONED 2      /* nobody waits for `token` any more; status: BadTimeout, BadRequestCancelledByClient, BadSessionClosed,
                                               BadSecureChannelClosed, BadShutdown */
 #define BF_UA_EVENT_WRITE_REFUSED 3        /* a write to `row` was refused with `status` before it came to the device; for the audit log */
 #define BF_UA_EVENT_SESSION_OPENED 4       /* a user was activated on session `token` */
@@ -204,6 +208,8 @@ uint32_t bf_ua_users_set(bf_ua_server *server, const bf_ua_user *users, uint32_t
 #define BF_UA_LIMIT_NOTIFICATIONS 6
 #define BF_UA_LIMIT_WRITES 7
 #define BF_UA_LIMIT_LOGIN_FAILURES 8
+#define BF_UA_LIMIT_LOGIN_BYTES 9
+#define BF_UA_LIMIT_BUFFERED_BYTES 10
 
 #define BF_UA_WRITE_HAS_STATUS 1 /* the client sent these; they are told, not used */
 #define BF_UA_WRITE_HAS_SOURCE_TIME 2

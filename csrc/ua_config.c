@@ -7,20 +7,16 @@
 #define REFERENCES_MIN 100 /* the library browses types itself, within the same limit */
 #define BACKLOG_LIFETIMES 3 /* OPC 10000-4, 5.13.2.2: the lifetime is three keep-alives at least */
 
-static UA_Logger silent;
-
 /* The library reports here what its status codes say too; a gateway's log has its own way. */
 static void log_nothing(void *context, UA_LogLevel level, UA_LogCategory category, const char *message, va_list arguments) {
     (void)context, (void)level, (void)category, (void)message, (void)arguments;
 }
 
-static UA_Logger silent = {.log = log_nothing};
-
 /* ---- what may be asked for ------------------------------------------------------------------------------------------------------ */
 
 static bool limits_check(const bf_ua_limits *limits) {
     const uint32_t *numbers = &limits->connections_max;
-    size_t last = (offsetof(bf_ua_limits, login_failures_per_minute_max) - offsetof(bf_ua_limits, connections_max)) / sizeof *numbers;
+    size_t last = (offsetof(bf_ua_limits, buffered_bytes_max) - offsetof(bf_ua_limits, connections_max)) / sizeof *numbers;
     for (size_t i = 0; i <= last; i++) { /* all of them are uint32_t */
         if (numbers[i] == 0) {
             return false;
@@ -30,6 +26,7 @@ static bool limits_check(const bf_ua_limits *limits) {
            limits->notifications_max >= limits->monitored_items_max && limits->queue_size_max <= QUEUES_MAX &&
            limits->browse_continuations_max <= UINT16_MAX && limits->lifetime_count_max >= BACKLOG_LIFETIMES &&
            limits->message_bytes_max >= MESSAGE_BYTES_MIN && limits->references_per_node_max >= REFERENCES_MIN &&
+           limits->buffered_bytes_max >= limits->message_bytes_max &&
            limits->writes_parked_max < NO_PLACE / 4 && limits->events_max < NO_PLACE / 4;
 }
 
@@ -151,6 +148,7 @@ static UA_StatusCode loop_install(UA_ServerConfig *config) {
     if (tcp == NULL) {
         return UA_STATUSCODE_BADOUTOFMEMORY;
     }
+    tcp->sendWithConnection = connection_send;
     UA_StatusCode status = loop->registerEventSource(loop, &tcp->eventSource);
     if (status != UA_STATUSCODE_GOOD) {
         tcp->eventSource.free(&tcp->eventSource);
@@ -160,7 +158,8 @@ static UA_StatusCode loop_install(UA_ServerConfig *config) {
 
 /* Fills `config`; on failure the caller still has to give it to the library to be cleared. */
 static UA_StatusCode library_configure(bf_ua_server *server, UA_ServerConfig *config) {
-    config->logging = &silent;
+    server->logger = (UA_Logger){.log = log_nothing, .context = server};
+    config->logging = &server->logger;
     config->context = server;
     UA_StatusCode status = store_install(server, config);
     if (status == UA_STATUSCODE_GOOD) {

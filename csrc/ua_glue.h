@@ -111,6 +111,7 @@ typedef struct ua_parked {
     UA_UInt32 channel_id;
     UA_UInt32 request_id;
     UA_UInt32 request_handle;
+    UA_StatusCode status; /* of the whole: Good, or why it was cancelled */
     UA_StatusCode *results;
     size_t results_count;
     size_t open_count;
@@ -188,6 +189,8 @@ typedef struct {
     _Atomic bool stop;
 } ua_channel;
 
+typedef struct ua_unsent ua_unsent;
+
 /* Something done in the server's thread while its caller waits. */
 struct ua_call {
     UA_StatusCode (*function)(struct bf_ua_server *server, void *argument);
@@ -197,7 +200,7 @@ struct ua_call {
 };
 
 #define STATS_COUNT (sizeof(bf_ua_stats) / sizeof(uint64_t))
-#define LIMITS_KINDS 9 /* BF_UA_LIMIT_… and 0 */
+#define LIMITS_KINDS 11 /* BF_UA_LIMIT_… and 0 */
 
 /* ---- the server ----------------------------------------------------------------------------------------------------------------- */
 
@@ -219,6 +222,7 @@ struct bf_ua_server {
     UA_Nodestore base;              /* holds namespace 0 and whatever is not ours */
     UA_UInt64 tick_id;
     UA_RegisteredFD wake;
+    UA_Logger logger; /* silent; the event loop has no other member by which its sources could find us */
 
     ua_space space;
     ua_pooled pool[POOL_NODES];
@@ -247,8 +251,11 @@ struct bf_ua_server {
     uint32_t failures_count;
     bool login_told; /* the failure of the login that is being served has had its event */
 
+    LIST_HEAD(, ua_unsent) unsent; /* ua_sending.c */
+
     UA_CertificateVerification folders; /* the library's own check, behind ours */
     UA_DateTime limits_told[LIMITS_KINDS];
+    uint64_t refused_told; /* allocations that were refused, and told of */
     bf_ua_stats counts;
 };
 

@@ -21,6 +21,12 @@ void bf_ua_attribute_read(const void *node, UA_Server *library, void *session, i
 void bf_ua_subscription_end(UA_Server *library, void *subscription);
 uint32_t bf_ua_publish(UA_Server *library, void *session, const void *request, uint32_t request_id);
 void bf_ua_transfer(UA_Server *library, void *session, const void *request, void *response);
+void bf_ua_cancel(UA_Server *library, void *session, const void *request, void *response);
+uint32_t bf_ua_buffer_keep(void *channel);
+uint32_t bf_ua_message_take(void *channel, void *kind, uint32_t *request_id, void *payload, void *is_copied);
+uint32_t bf_ua_session_create(UA_Server *library, void *channel, const void *request, void **session);
+void bf_ua_session_renew(void *session);
+void bf_ua_channel_end(void *channel);
 
 uint32_t UA_MonitoredItem_registerSampling(UA_Server *library, UA_MonitoredItem *item);
 void UA_MonitoredItem_unregisterSampling(UA_Server *library, UA_MonitoredItem *item);
@@ -38,6 +44,12 @@ void ReadWithNode(const void *node, UA_Server *library, void *session, int times
 void UA_Subscription_delete(UA_Server *library, void *subscription);
 uint32_t Service_Publish(UA_Server *library, void *session, const void *request, uint32_t request_id);
 void Service_TransferSubscriptions(UA_Server *library, void *session, const void *request, void *response);
+void Service_Cancel(UA_Server *library, void *session, const void *request, void *response);
+uint32_t UA_SecureChannel_persistBuffer(void *channel);
+uint32_t UA_SecureChannel_getCompleteMessage(void *channel, void *kind, uint32_t *request_id, void *payload, void *is_copied);
+uint32_t UA_Server_createSession(UA_Server *library, void *channel, const void *request, void **session);
+void UA_Session_updateLifetime(void *session);
+void UA_SecureChannel_clear(void *channel);
 
 uint32_t UA_MonitoredItem_registerSampling(UA_Server *library, UA_MonitoredItem *item) {
     return bf_ua_sampling_begin(library, item);
@@ -103,4 +115,28 @@ uint32_t Service_Publish(UA_Server *library, void *session, const void *request,
 
 void Service_TransferSubscriptions(UA_Server *library, void *session, const void *request, void *response) {
     bf_ua_transfer(library, session, request, response);
+}
+
+void Service_Cancel(UA_Server *library, void *session, const void *request, void *response) {
+    bf_ua_cancel(library, session, request, response);
+}
+
+uint32_t UA_SecureChannel_persistBuffer(void *channel) {
+    return bf_ua_buffer_keep(channel);
+}
+
+uint32_t UA_Server_createSession(UA_Server *library, void *channel, const void *request, void **session) {
+    return bf_ua_session_create(library, channel, request, session);
+}
+
+void UA_Session_updateLifetime(void *session) {
+    bf_ua_session_renew(session);
+}
+
+void UA_SecureChannel_clear(void *channel) {
+    bf_ua_channel_end(channel);
+}
+
+uint32_t UA_SecureChannel_getCompleteMessage(void *channel, void *kind, uint32_t *request_id, void *payload, void *is_copied) {
+    return bf_ua_message_take(channel, kind, request_id, payload, is_copied);
 }

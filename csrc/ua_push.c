@@ -171,6 +171,12 @@ UA_StatusCode bf_ua_sampling_begin(UA_Server *library, UA_MonitoredItem *item) {
     }
     ua_found found = space_find(&server->space, &item->itemToMonitor.nodeId);
     bool is_value = item->itemToMonitor.attributeId == UA_ATTRIBUTEID_VALUE;
+    bool is_orphan = found.kind == FOUND_NOTHING && item->itemToMonitor.nodeId.namespaceIndex == TAGS_NAMESPACE;
+    if (is_orphan && item->registered && item->itemToMonitor.attributeId != UA_ATTRIBUTEID_EVENTNOTIFIER) {
+        item->samplingType = UA_MONITOREDITEMSAMPLINGTYPE_EVENT; /* enabled again while its node is away: it waits for its return */
+        item->sampling.subscriptionSampling.le_prev = NULL;
+        return UA_STATUSCODE_GOOD;
+    }
     if (found.kind == FOUND_NOTHING || item->itemToMonitor.attributeId == UA_ATTRIBUTEID_EVENTNOTIFIER) {
         return library_registerSampling(library, item);
     }

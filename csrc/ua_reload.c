@@ -2,7 +2,7 @@
  *
  * Part of ua_unit.c. The new space and image are made by the thread that asks, beside the old ones; the server's thread then only moves items over:
  * an item belongs to an id. Where the id still names the same kind of thing the item goes on; else it is told that its node is unknown, and stays
- * as it is, silent, until its client deletes it. Rows that are kept keep their image, so that nobody sees a value twice. */
+ * as it is, silent, until a space has its id again. Rows that are kept keep their image, so that nobody sees a value twice. */
 
 typedef struct {
     ua_space space;
@@ -58,44 +58,59 @@ static void item_orphan(bf_ua_server *server, UA_MonitoredItem *item) {
     }
 }
 
-/* Moves one item, whose old node was `before`, into the new space. The old image is still there; the new one is in place. */
-static void item_move(bf_ua_server *server, UA_MonitoredItem *item, const ua_space *old_space, ua_found before) {
-    ua_found after = space_find(&server->space, &item->itemToMonitor.nodeId);
-    bool is_value = item->itemToMonitor.attributeId == UA_ATTRIBUTEID_VALUE;
-    bool is_linked = item->samplingType == UA_MONITOREDITEMSAMPLINGTYPE_EVENT && item->sampling.subscriptionSampling.le_prev != NULL;
-    bool stays = before.kind == after.kind && before.kind != FOUND_NOTHING &&
-                 (before.kind != FOUND_NODE || node_is_same(&old_space->nodes[before.node], &server->space.nodes[after.node]));
-    if (is_linked) {
-        item_unlink(server, item);
+/* What became of the id that an item is on. */
+typedef enum { ID_STAYS, ID_GOES, ID_COMES, ID_CHANGES, ID_MISSING } ua_fate;
+
+static ua_fate item_fate(const bf_ua_server *server, const UA_MonitoredItem *item, const ua_space *old_space, ua_found after) {
+    ua_found before = space_find(old_space, &item->itemToMonitor.nodeId);
+    if (before.kind == FOUND_NOTHING) {
+        return after.kind == FOUND_NOTHING ? ID_MISSING : ID_COMES;
     }
-    if (!stays) {
-        /* The library samples a slow item by its timer and finds the node gone itself. */
-        if (item->samplingType == UA_MONITOREDITEMSAMPLINGTYPE_EVENT) {
-            item_orphan(server, item);
-        }
-        return;
+    if (after.kind == FOUND_NOTHING) {
+        return ID_GOES;
     }
-    const bf_ua_node *node = &server->space.nodes[after.node];
-    if (is_linked) {
-        item_link(server, &server->image.rows[node->row], item);
-    } else if (item->samplingType == UA_MONITOREDITEMSAMPLINGTYPE_EVENT && item->monitoringMode != UA_MONITORINGMODE_DISABLED) {
-        /* A name, type or property: it may have changed; or the id was gone for a while and is back. */
-        if (is_value && after.kind == FOUND_NODE && node->kind != BF_UA_FOLDER) {
-            item_link(server, &server->image.rows[node->row], item);
-        }
+    bool is_same = before.kind == after.kind &&
+                   (before.kind != FOUND_NODE || node_is_same(&old_space->nodes[before.node], &server->space.nodes[after.node]));
+    return is_same ? ID_STAYS : ID_CHANGES;
+}
+
+/* Moves one item into the new space, or tells it that its node is gone. The old image is still there; the new one is in place. */
+static void item_move(bf_ua_server *server, UA_MonitoredItem *item, ua_fate fate, ua_found after) {
+    bool is_linked = item->sampling.subscriptionSampling.le_prev != NULL;
+    item_unlink(server, item);
+    if (fate == ID_GOES || fate == ID_CHANGES) {
+        item_orphan(server, item);
+    } else if (fate == ID_STAYS && is_linked) {
+        item_link(server, &server->image.rows[server->space.nodes[after.node].row], item);
+    } else if (fate == ID_STAYS) { /* a name, type or property: it may have changed */
         monitoredItem_sampleCallback(server->library, item);
     }
 }
 
-static void items_move(bf_ua_server *server, const ua_space *old_space) {
+/* Brings an item to life whose node has come back, maybe as something else. The new image has been filled. */
+static void item_return(bf_ua_server *server, UA_MonitoredItem *item, ua_fate fate, ua_found after) {
+    if (fate != ID_COMES && fate != ID_CHANGES) {
+        return;
+    }
+    const bf_ua_node *node = &server->space.nodes[after.node];
+    if (item->itemToMonitor.attributeId == UA_ATTRIBUTEID_VALUE && after.kind == FOUND_NODE && node->kind != BF_UA_FOLDER) {
+        item_link(server, &server->image.rows[node->row], item);
+    }
+    monitoredItem_sampleCallback(server->library, item);
+}
+
+/* Calls `function` for every item of ours that is reported by exception. Slow ones are sampled by the library, which finds out by itself. */
+static void items_visit(bf_ua_server *server, const ua_space *old_space,
+                        void (*function)(bf_ua_server *, UA_MonitoredItem *, ua_fate, ua_found)) {
     UA_Subscription *subscription;
     LIST_FOREACH(subscription, &server->library->subscriptions, serverListEntry) {
         UA_MonitoredItem *item;
         LIST_FOREACH(item, &subscription->monitoredItems, listEntry) {
             if (item->itemToMonitor.nodeId.namespaceIndex == TAGS_NAMESPACE &&
-                item->itemToMonitor.attributeId != UA_ATTRIBUTEID_EVENTNOTIFIER) {
-                ua_found before = space_find(old_space, &item->itemToMonitor.nodeId);
-                item_move(server, item, old_space, before);
+                item->itemToMonitor.attributeId != UA_ATTRIBUTEID_EVENTNOTIFIER &&
+                item->samplingType == UA_MONITOREDITEMSAMPLINGTYPE_EVENT) {
+                ua_found after = space_find(&server->space, &item->itemToMonitor.nodeId);
+                function(server, item, item_fate(server, item, old_space, after), after);
             }
         }
     }
@@ -153,11 +168,12 @@ static UA_StatusCode reload_serve(bf_ua_server *server, void *argument) {
     made->image.watcher = old_image.watcher;
     server->space = made->space;
     server->image = made->image;
-    items_move(server, &old_space);
+    items_visit(server, &old_space, item_move);
+    (void)image_drain(server); /* now rows that are new have their values, and items that come back begin with them */
+    items_visit(server, &old_space, item_return);
     image_clear(&old_image, &old_space);
     space_clear(&old_space);
     memset(made, 0, sizeof *made);
-    (void)image_drain(server);
     (void)model_change_tell(server); /* short of memory: a client learns of it when it browses again */
     return UA_STATUSCODE_GOOD;
 }

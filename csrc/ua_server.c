@@ -25,8 +25,19 @@ static void stats_publish(bf_ua_server *server) {
     }
 }
 
+/* Tells of allocations that were refused, whoever asked for them. */
+static void refusals_tell(bf_ua_server *server) {
+    bf_ua_memory memory;
+    bf_ua_memory_read(&memory);
+    if (memory.refused_count != server->refused_told) {
+        server->refused_told = memory.refused_count;
+        limit_reached(server, BF_UA_LIMIT_MEMORY);
+    }
+}
+
 static void tick(UA_Server *library, void *context) {
     bf_ua_server *server = context;
+    refusals_tell(server);
     writes_expire(server);
     if (library->secureChannelStatistics.channelPurgeCount != server->counts.connections_refused) { /* since the last turn */
         limit_reached(server, BF_UA_LIMIT_CONNECTIONS);
@@ -66,6 +77,20 @@ static uint16_t listening_port(const bf_ua_server *server) {
     return 0;
 }
 
+/* Lets the library listen. It says BadInternalError where it can't, and where memory ran out. */
+static UA_StatusCode startup(bf_ua_server *server) {
+    bf_ua_memory memory;
+    bf_ua_memory_read(&memory);
+    uint64_t refused = memory.refused_count;
+    UA_StatusCode status = UA_Server_run_startup(server->library);
+    bf_ua_memory_read(&memory);
+    server->refused_told = memory.refused_count;
+    if (status != UA_STATUSCODE_BADINTERNALERROR) {
+        return status;
+    }
+    return memory.refused_count == refused ? UA_STATUSCODE_BADCOMMUNICATIONERROR : UA_STATUSCODE_BADOUTOFMEMORY;
+}
+
 /* Hangs what is ours into the library that was made, and listens. */
 static UA_StatusCode library_begin(bf_ua_server *server) {
     UA_StatusCode status = UA_STATUSCODE_BADOUTOFMEMORY;
@@ -79,7 +104,7 @@ static UA_StatusCode library_begin(bf_ua_server *server) {
         status = UA_Server_addRepeatedCallback(server->library, tick, server, TICK_MS, &server->tick_id);
     }
     if (status == UA_STATUSCODE_GOOD) {
-        status = UA_Server_run_startup(server->library);
+        status = startup(server);
     }
     if (status != UA_STATUSCODE_GOOD) {
         return status;
@@ -188,6 +213,7 @@ static UA_StatusCode prepare(bf_ua_server *server, const bf_ua_config *config) {
     server->anonymous = config->anonymous;
     server->users_count = config->users_count;
     LIST_INIT(&server->parked);
+    LIST_INIT(&server->unsent);
     if (status == UA_STATUSCODE_GOOD) {
         status = channel_make(&server->channel, &server->config.limits);
     }

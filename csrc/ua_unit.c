@@ -29,6 +29,12 @@
 #pragma weak UA_Subscription_delete
 #pragma weak Service_Publish
 #pragma weak Service_TransferSubscriptions
+#pragma weak Service_Cancel
+#pragma weak UA_SecureChannel_persistBuffer
+#pragma weak UA_Server_createSession
+#pragma weak UA_Session_updateLifetime
+#pragma weak UA_SecureChannel_clear
+#pragma weak UA_SecureChannel_getCompleteMessage
 
 #ifndef NDEBUG
 #define BF_UA_ASSERTS /* of the glue; the library's own stay off, as in its release */
@@ -75,6 +81,13 @@ static void library_deleteSubscription(UA_Server *, UA_Subscription *) ORIGINAL(
 static UA_StatusCode library_Publish(UA_Server *, UA_Session *, const UA_PublishRequest *, UA_UInt32) ORIGINAL("Service_Publish");
 static void library_TransferSubscriptions(UA_Server *, UA_Session *, const UA_TransferSubscriptionsRequest *,
                                           UA_TransferSubscriptionsResponse *) ORIGINAL("Service_TransferSubscriptions");
+static UA_StatusCode library_persistBuffer(UA_SecureChannel *) ORIGINAL("UA_SecureChannel_persistBuffer");
+static UA_StatusCode library_createSession(UA_Server *, UA_SecureChannel *, const UA_CreateSessionRequest *,
+                                           UA_Session **) ORIGINAL("UA_Server_createSession");
+static void library_updateLifetime(UA_Session *) ORIGINAL("UA_Session_updateLifetime");
+static void library_clearChannel(UA_SecureChannel *) ORIGINAL("UA_SecureChannel_clear");
+static UA_StatusCode library_getCompleteMessage(UA_SecureChannel *, UA_MessageType *, UA_UInt32 *, UA_ByteString *,
+                                                UA_Boolean *) ORIGINAL("UA_SecureChannel_getCompleteMessage");
 
 #include "ua_glue.h"
 #include "ua_pages.h"
@@ -93,6 +106,8 @@ static bf_ua_server *server_of(UA_Server *library) {
 #include "ua_channel.c"
 #include "ua_services.c"
 #include "ua_subscription.c"
+#include "ua_sending.c"
+#include "ua_strangers.c"
 #include "ua_write.c"
 #include "ua_users.c"
 #include "ua_security.c"

@@ -44,8 +44,11 @@ static void request_answer(bf_ua_server *server, ua_parked *request) {
         UA_WriteResponse response;
         UA_WriteResponse_init(&response);
         response.responseHeader.requestHandle = request->request_handle;
-        response.results = request->results;
-        response.resultsSize = request->results_count;
+        response.responseHeader.serviceResult = request->status;
+        if (request->status == UA_STATUSCODE_GOOD) {
+            response.results = request->results;
+            response.resultsSize = request->results_count;
+        }
         (void)library_sendResponse(server->library, session, session->header.channel, request->request_id, (UA_Response *)&response,
                                    &UA_TYPES[UA_TYPES_WRITERESPONSE]); /* if it fails the client's own time-out answers */
     }
@@ -120,6 +123,28 @@ static void writes_expire(bf_ua_server *server) {
             value_abandon(server, value, UA_STATUSCODE_BADSECURECHANNELCLOSED);
         }
     }
+}
+
+/* Ends the writes of `session` whose request has the handle; returns the number of requests. */
+static UA_UInt32 writes_cancel(bf_ua_server *server, const UA_Session *session, UA_UInt32 handle) {
+    UA_UInt32 cancelled = 0;
+    ua_parked *next;
+    for (ua_parked *request = LIST_FIRST(&server->parked); request != NULL; request = next) {
+        next = LIST_NEXT(request, link);
+        if (request->request_handle != handle || !UA_NodeId_equal(&session->sessionId, &request->session_id)) {
+            continue;
+        }
+        request->status = UA_STATUSCODE_BADREQUESTCANCELLEDBYCLIENT;
+        size_t open = request->open_count; /* the last one takes the request with it */
+        for (uint32_t i = 0; i < server->config.limits.writes_parked_max && open > 0; i++) {
+            if (server->parked_values[i].request == request) {
+                value_abandon(server, &server->parked_values[i], request->status);
+                open--;
+            }
+        }
+        cancelled++;
+    }
+    return cancelled;
 }
 
 /* ---- the beginning of a write --------------------------------------------------------------------------------------------------- */
@@ -302,4 +327,34 @@ void bf_ua_write(UA_Server *library, UA_Session *session, const UA_WriteRequest 
     response->resultsSize = count;
     request->results = NULL;
     request_free(request);
+}
+
+/* ---- Cancel ---------------------------------------------------------------------------------------------------------------------- */
+
+/* Answers the Publish requests of `session` that have the handle; returns their number. */
+static UA_UInt32 publishes_cancel(bf_ua_server *server, UA_Session *session, UA_UInt32 handle) {
+    UA_UInt32 cancelled = 0;
+    size_t count = session->responseQueueSize;
+    for (size_t i = 0; i < count; i++) { /* once around: those that stay are queued again, in their order */
+        UA_PublishResponseEntry *entry = UA_Session_dequeuePublishReq(session);
+        if (entry->response.responseHeader.requestHandle != handle) {
+            UA_Session_queuePublishReq(session, entry, false);
+            continue;
+        }
+        entry->response.responseHeader.serviceResult = UA_STATUSCODE_BADREQUESTCANCELLEDBYCLIENT;
+        (void)library_sendResponse(server->library, session, session->header.channel, entry->requestId, (UA_Response *)&entry->response,
+                                   &UA_TYPES[UA_TYPES_PUBLISHRESPONSE]);
+        UA_PublishResponse_clear(&entry->response);
+        free(entry);
+        cancelled++;
+    }
+    return cancelled;
+}
+
+/* Takes the place of Service_Cancel, which knows nothing of parked writes, and answers a Publish with the answer to the Cancel. What was written
+ * to a device is not undone. OPC 10000-4, 5.6.5. */
+void bf_ua_cancel(UA_Server *library, UA_Session *session, const UA_CancelRequest *request, UA_CancelResponse *response) {
+    bf_ua_server *server = server_of(library);
+    response->cancelCount = publishes_cancel(server, session, request->requestHandle);
+    response->cancelCount += writes_cancel(server, session, request->requestHandle);
 }

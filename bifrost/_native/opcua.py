@@ -53,6 +53,8 @@ LIMIT_NAMES: Final[Mapping[int, str]] = {
     lib.BF_UA_LIMIT_NOTIFICATIONS: "opcua_notifications_max",
     lib.BF_UA_LIMIT_WRITES: "opcua_writes_parked_max",
     lib.BF_UA_LIMIT_LOGIN_FAILURES: "opcua_login_failures_per_minute_max",
+    lib.BF_UA_LIMIT_LOGIN_BYTES: "opcua_login_bytes_max",
+    lib.BF_UA_LIMIT_BUFFERED_BYTES: "opcua_buffered_bytes_max",
 }
 """What `EVENT_LIMIT_REACHED` names by `row`."""
 

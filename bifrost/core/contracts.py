@@ -211,6 +211,14 @@ class FaceOwner(Protocol):
         """A client writes; `Face.finish_write` answers it, once."""
         ...
 
+    def abandon_write(self, token: int, status: int) -> bool:
+        """Nobody waits for the answer to a write any more, because of `status`; it is still to be finished.
+
+        Returns:
+            Whether it was taken back in time; False: the device has got it, or may have.
+        """
+        ...
+
     def report(self, event: FaceEvent) -> None:
         """Something happened."""
         ...

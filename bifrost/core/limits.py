@@ -51,6 +51,16 @@ _STATUS = "the request is refused with BadTooManyOperations"
 _WAITS = "the sender waits"
 _REVISED = "a larger one is revised"
 _SUBSCRIPTIONS = "a further one is refused with BadTooManySubscriptions"
+_CLOSED = "the connection is closed"
+_CLOSED_MOST = "the connection that holds most of them is closed"
+_CLOSED_SESSION = "it is closed, sooner where another one needs its place"
+
+_NOT_BELOW = {  # The limit on the left must not be below the one on the right.
+    "opcua_connections_max": "opcua_sessions_max",
+    "opcua_notifications_max": "opcua_monitored_items_max",
+    "write_queue_count_max": "window_max",
+    "opcua_buffered_bytes_max": "opcua_message_bytes_max",
+}
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -323,6 +333,16 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
             10_000,
         ),
     ] = 10
+    opcua_login_timeout_ms: Annotated[
+        int,
+        LimitInfo("Life of a session that nobody has logged in to, in milliseconds.", _CLOSED_SESSION, 100, 600_000),
+    ] = 10_000
+    opcua_login_bytes_max: Annotated[
+        int, LimitInfo("Requests not ended and answers not taken, before a login.", _CLOSED, 8 * _KIB, _MIB)
+    ] = 32 * _KIB
+    opcua_buffered_bytes_max: Annotated[
+        int, LimitInfo("The same of all connections, beyond that each.", _CLOSED_MOST, 64 * _KIB, 1 << 30)
+    ] = 4 * _MIB
     opcua_users_max: Annotated[int, LimitInfo("Users of the OPC UA server.", "a further one is refused", 1, 1_000)] = (
         100
     )
@@ -368,6 +388,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
             "diagnostics_count_max": diagnostics,
             "opcua_monitored_items_max": items,
             "opcua_notifications_max": _NOTIFICATIONS_PER_ITEM * items,
+            "opcua_buffered_bytes_max": chosen.get("opcua_message_bytes_max", cls.small().opcua_message_bytes_max),
         }
         limits = cls(**(needed | chosen)).checked()
         _refuse_if_over("tags_count_max", limits.tags_count_max, tags_configured, "tags are configured")
@@ -387,16 +408,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
                 self.ring_changes_count,
                 f"the ring must hold two changes of every tag: {needed} at least",
             )
-        if self.opcua_connections_max < self.opcua_sessions_max:
-            sessions = f"must not be below opcua_sessions_max = {self.opcua_sessions_max}"
-            raise LimitError("opcua_connections_max", self.opcua_connections_max, sessions)
-        if self.opcua_notifications_max < self.opcua_monitored_items_max:
-            items = f"must not be below opcua_monitored_items_max = {self.opcua_monitored_items_max}"
-            raise LimitError("opcua_notifications_max", self.opcua_notifications_max, items)
-        if self.write_queue_count_max < self.window_max:
-            raise LimitError(
-                "write_queue_count_max", self.write_queue_count_max, f"must not be below window_max = {self.window_max}"
-            )
+        for name, least in _NOT_BELOW.items():
+            if getattr(self, name) < getattr(self, least):
+                raise LimitError(name, getattr(self, name), f"must not be below {least} = {getattr(self, least)}")
         return self
 
     @property

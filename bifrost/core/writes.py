@@ -154,6 +154,21 @@ class WriteQueue:
         self._news.set()
         return result
 
+    def withdraw(self, result: asyncio.Future[int], status: StatusCode) -> bool:
+        """Take back what `accept` returned, with `status`, if it still waits.
+
+        Returns:
+            Whether nothing of it goes to the device; False: it has gone there, or is under way, and is not undone.
+        """
+        for waiting in self._waiting.values():
+            for entry in waiting:
+                if entry.result is result and not result.done():
+                    waiting.remove(entry)
+                    self._refuse(result, entry.target.name, entry.value, entry.who, status)
+                    self._finish(entry, status)
+                    return True
+        return False
+
     async def run(self) -> None:
         """Deliver writes until cancelled; then those that wait are refused with BadResourceUnavailable."""
         try:

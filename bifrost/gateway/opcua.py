@@ -80,6 +80,7 @@ class OpcUa:
             raise problem
         self._gateway = gateway
         self._group: asyncio.TaskGroup | None = None
+        self._writes: dict[int, asyncio.Future[int]] = {}
         (region,) = face_regions(config)
         settings = FaceSettings(
             bind=config.opcua.bind,
@@ -138,10 +139,19 @@ class OpcUa:
         if result.done() or self._group is None:
             self.face.finish_write(write.token, result.result() if result.done() else StatusCode.BadTimeout)
             return
+        self._writes[write.token] = result
         self._group.create_task(self._answer(write.token, result), name=f"opcua write {write.token}")
 
+    def abandon_write(self, token: int, status: int) -> bool:
+        """See `core.contracts.FaceOwner`."""
+        result = self._writes.get(token)
+        return result is not None and self._gateway.writes.withdraw(result, StatusCode(status))
+
     async def _answer(self, token: int, result: asyncio.Future[int]) -> None:
-        self.face.finish_write(token, await result)
+        try:
+            self.face.finish_write(token, await result)
+        finally:
+            del self._writes[token]
 
     def report(self, event: FaceEvent) -> None:
         """See `core.contracts.FaceOwner`."""

@@ -161,7 +161,7 @@ class AsyncuaFace:
 
     async def _make_server(self) -> Any:
         settings = self._settings
-        certificate, key = settings.pki.own(self._make_certificate)
+        certificate, key = await settings.pki.own(self._make_certificate)
         server = Server(user_manager=_Users(self))
         await server.init()
         await server.set_application_uri(parse_certificate(certificate).uri)

@@ -48,10 +48,11 @@ def opcua_region(limits: Limits, columns: TagColumns) -> Region:
         + limits.opcua_writes_parked_max * _PARKED_WRITE_BYTES
         + limits.opcua_events_max * _EVENT_BYTES
     )
+    messages = limits.opcua_connections_max * limits.opcua_login_bytes_max + limits.opcua_buffered_bytes_max
     texts = -(-limits.tags_count_max * columns.id_bytes // max(1, len(columns)))
     space = limits.rows_count_max * _NODE_BYTES + texts
     rows = limits.rows_count_max * _ROW_BYTES
-    total = _BASE_BYTES + limits.opcua_reserve_bytes + clients + rows + _SPACES * space
+    total = _BASE_BYTES + limits.opcua_reserve_bytes + clients + messages + rows + _SPACES * space
     meaning = (
         "OPC UA server, its clients and their items: opcua_sessions_max, opcua_monitored_items_max,"
         " opcua_notifications_max, opcua_reserve_bytes, tags_count_max"

@@ -12,6 +12,7 @@ by the gateway's user only.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import socket
@@ -136,8 +137,11 @@ class Pki:
         except OSError as error:
             raise StorageError(f"the certificate cannot be stored: {error.strerror}") from error
 
-    def own(self, make: Callable[[], tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
+    async def own(self, make: Callable[[], tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
         """The own certificate and key; made by `make` and stored if there are none.
+
+        `make` is called in a thread: a key takes seconds on a small processor, and the plant is polled meanwhile. If this
+        is cancelled it ends by itself, and nothing is stored.
 
         Raises:
             ConfigError: See `load_own`.
@@ -146,7 +150,7 @@ class Pki:
         self.prepare()
         found = self.load_own()
         if found is None:
-            found = make()
+            found = await asyncio.to_thread(make)
             self.store_own(*found)
         return found
 

@@ -38,10 +38,9 @@ _EVENTS_PER_TURN: Final = 256  # Then the loop's other callbacks have their turn
 _CERTIFICATE_DAYS: Final = 3_650  # Clients trust it by hand; a short life would stop plants and protect nobody.
 _EXPIRES_SOON: Final = timedelta(days=30)
 _BAD_OUT_OF_MEMORY: Final = 0x80030000
-_NOT_LISTENING: Final = (0x80050000, 0x80020000)  # BadCommunicationError; the library says BadInternalError.
+_BAD_COMMUNICATION_ERROR: Final = 0x80050000
 _NO_STATUS: Final = 0
 _EVENT_NAMES: Final[Mapping[int, tuple[str, bool]]] = {
-    opcua.EVENT_WRITE_ABANDONED: ("write_abandoned", False),
     opcua.EVENT_WRITE_REFUSED: ("write_refused", False),
     opcua.EVENT_SESSION_OPENED: ("session_opened", False),
     opcua.EVENT_SESSION_CLOSED: ("session_closed", False),
@@ -70,6 +69,7 @@ class OpcUaServer:
         self._make_space = make_space
         self._native_table = native
         self._server = opcua.Server()
+        self._writers: dict[int, tuple[str, int]] = {}
 
     @property
     def url(self) -> str:
@@ -78,8 +78,11 @@ class OpcUaServer:
         return endpoint_url(self._settings.bind, port) if port else ""
 
     async def run(self, owner: FaceOwner) -> None:
-        """Serves until it is cancelled; see `core.contracts.Face`. Starting holds the loop for about 0.2 s."""
-        self._start()
+        """Serves until it is cancelled; see `core.contracts.Face`.
+
+        Starting holds the loop for about 0.2 s; the certificate, which the first start makes, does not.
+        """
+        self._start(*await self._settings.pki.own(self._make_certificate))
         loop = asyncio.get_running_loop()
         descriptor = self._server.fileno()
         loop.add_reader(descriptor, self._take, owner)
@@ -91,6 +94,7 @@ class OpcUaServer:
 
     def finish_write(self, token: int, status: int) -> None:
         """See `core.contracts.Face`."""
+        self._writers.pop(token, None)
         self._server.finish_write(token, status)
 
     def counters(self) -> Mapping[str, int]:
@@ -112,9 +116,8 @@ class OpcUaServer:
 
     # ---- starting
 
-    def _start(self) -> None:
+    def _start(self, certificate: bytes, key: bytes) -> None:
         settings = self._settings
-        certificate, key = settings.pki.own(self._make_certificate)
         known = parse_certificate(certificate)
         self._warn_of_certificate(known.uri, known.not_after)
         config = opcua.ServerConfig(
@@ -139,9 +142,10 @@ class OpcUaServer:
 
     def _failure(self, status: int) -> BifrostError:
         bind = self._settings.bind
-        if status in _NOT_LISTENING:
+        if status == _BAD_COMMUNICATION_ERROR:
             return ConnectError(
-                f"the OPC UA server cannot listen on {bind}: another program does, or the address is not of this machine"
+                f"the OPC UA server cannot listen on {bind}: another program does, or the address is not of this machine;"
+                " end that program, or set bind in [opcua] to an address and port that are free"
             )
         if status == _BAD_OUT_OF_MEMORY:
             return LimitError("memory_bytes_max", self._settings.memory_bytes, "the OPC UA server does not fit")
@@ -197,9 +201,24 @@ class OpcUaServer:
                 return
             who = f"opcua:{event.user or 'anonymous'} {event.client}".rstrip()
             if event.kind == opcua.EVENT_WRITE:
+                self._writers[event.token] = (who, event.row)
                 owner.write(FaceWrite(event.token, event.row, self._value(event), who))
+            elif event.kind == opcua.EVENT_WRITE_ABANDONED:
+                self._abandon(event, owner)
             else:
                 owner.report(self._report(event, who))
+
+    def _abandon(self, event: opcua.Event, owner: FaceOwner) -> None:
+        who, row = self._writers.get(event.token, ("opcua", None))
+        if row is None:  # It was answered just now.
+            return
+        is_taken_back = owner.abandon_write(event.token, event.status)
+        details = {
+            "tag": self._settings.table.name_of(row),
+            "reason": status_name(event.status),
+            "device": "was not written" if is_taken_back else "may have been written: this is not undone",
+        }
+        owner.report(FaceEvent("write_abandoned", who, not is_taken_back, details))
 
     def _value(self, event: opcua.Event) -> Value:
         kind = self._settings.table.kind(event.row)

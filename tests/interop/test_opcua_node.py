@@ -157,6 +157,4 @@ def test_certificate_that_is_unknown_or_expired_is_refused(server, tmp_path, is_
         (said,) = node_peer.client(tmp_path, **options)
         assert "refused" in said
     reasons = [details["reason"] for name, _, details in server.obey(reports=True) if name == "certificate_rejected"]
-    assert reasons[-1] in (
-        ("BadCertificateTimeInvalid", "0x80140000") if is_expired else ("BadCertificateUntrusted", "0x801A0000")
-    )
+    assert reasons[-1] == ("BadCertificateTimeInvalid" if is_expired else "BadCertificateUntrusted")

@@ -67,6 +67,59 @@ def test_vanished_tag_is_unknown_and_others_go_on(server):
     run(work())
 
 
+def test_item_whose_tag_comes_back_goes_on_with_a_fresh_value(server):
+    async def work():
+        async with client(server.url) as connected:
+            follower = Follower()
+            subscription = await connected.create_subscription(50, follower)
+            watched = [node(connected, name) for name in ("plant.locked", "plant.level")]
+            await subscription.subscribe_data_change(watched, queuesize=10)
+            await until(lambda: len(follower.values) == 2)
+            for _ in range(2):
+                server.obey(hide=["plant.locked"])
+                server.obey(hide=["plant.locked", "plant.many.n0"])  # another reload while it is away
+                server.put("plant.locked", 7.0, 0, 1_700_000_000_000_000_000)
+                server.obey(hide=["plant.many.n0"])
+                await until(lambda: last(follower) == (0, 7.0))
+                assert follower.values["plant.locked"][-1].SourceTimestamp.year == 2023
+                server.put("plant.locked", 8.0)
+                await until(lambda: last(follower) == (0, 8.0))
+            found = [(status(one), one.Value.Value) for one in follower.values["plant.locked"]]
+            assert found == [(0, 1.0)] + [(BAD_NODE_ID_UNKNOWN, None), (0, 7.0), (0, 8.0)] * 2
+            assert server.obey(counters=True)["items_pushed"] == 2
+
+    run(work())
+
+
+def status(value):
+    return 0 if value.StatusCode is None else value.StatusCode.value
+
+
+def last(follower):
+    """Status and value that came last of the tag that comes and goes."""
+    value = follower.values["plant.locked"][-1]
+    return status(value), value.Value.Value
+
+
+def test_item_that_is_enabled_while_its_tag_is_away_lives_when_it_is_back(server):
+    async def work():
+        async with client(server.url) as connected:
+            follower = Follower()
+            subscription = await connected.create_subscription(50, follower)
+            await subscription.subscribe_data_change(node(connected, "plant.locked"))
+            await until(lambda: bool(follower.values))
+            server.obey(hide=["plant.locked"])
+            await until(lambda: last(follower) == (BAD_NODE_ID_UNKNOWN, None))
+            for mode in (ua.MonitoringMode.Disabled, ua.MonitoringMode.Reporting):
+                (result,) = await subscription.set_monitoring_mode(mode)
+                assert result.is_good()
+            server.obey(hide=[])
+            server.put("plant.locked", 9.0)
+            await until(lambda: last(follower) == (0, 9.0))
+
+    run(work())
+
+
 def test_tag_that_comes_is_there_for_connected_clients(server):
     async def work():
         server.obey(hide=["plant.locked"])

@@ -90,6 +90,9 @@ class Owner:
         assert self.face is not None
         self.face.finish_write(token, self.status)
 
+    def abandon_write(self, token: int, status: int) -> bool:
+        return False
+
     def report(self, event: FaceEvent) -> None:
         self.reports.append([event.name, event.who, dict(event.details)])
 

@@ -72,6 +72,25 @@ async def settled():
         await asyncio.sleep(0)
 
 
+def test_a_write_that_still_waits_can_be_taken_back_and_one_under_way_cannot():
+    async def scenario():
+        plant = Plant()
+        plant.answers[0] = gate = asyncio.Event()
+        async with running(plant):
+            sent, waits = plant.write(0, 25.0), plant.write(3)
+            await settled()
+            assert not plant.queue.withdraw(sent, StatusCode.BadSessionClosed)
+            assert plant.queue.withdraw(waits, StatusCode.BadSessionClosed)
+            assert not plant.queue.withdraw(waits, StatusCode.BadSessionClosed)
+            assert (await waits, plant.queue.count) == (StatusCode.BadSessionClosed, 1)
+            gate.set()
+            assert await sent == StatusCode.Good
+        assert plant.sent == [(0, 25.0)]
+        assert ("write_refused", "boiler.mode", "BadSessionClosed") in plant.records
+
+    asyncio.run(scenario())
+
+
 def test_a_write_reaches_the_device_and_brings_back_its_answer():
     async def scenario():
         plant = Plant()

@@ -3,8 +3,10 @@
 Certificates are made by the package cryptography, another implementation than the one that reads them here.
 """
 
+import asyncio
 import datetime
 import random
+import threading
 
 import pytest
 
@@ -92,10 +94,24 @@ def test_any_bytes_are_a_certificate_or_refused():
 # ---- folders
 
 
+def test_own_certificate_is_made_beside_the_loop(pki):
+    went_on = threading.Event()
+
+    def make():
+        assert went_on.wait(30), "the loop stood still while the key was made"
+        return der(), b"key"
+
+    async def work():
+        asyncio.get_running_loop().call_soon(went_on.set)
+        return await pki.own(make)
+
+    assert asyncio.run(work()) == pki.load_own()
+
+
 def test_own_certificate_is_made_once_and_its_key_is_private(pki):
     made = (der(), b"key")
-    assert pki.own(lambda: made) == made
-    assert pki.own(lambda: pytest.fail("made twice")) == made
+    assert asyncio.run(pki.own(lambda: made)) == made
+    assert asyncio.run(pki.own(lambda: pytest.fail("made twice"))) == made
     assert pki.own_key.stat().st_mode & 0o777 == 0o600
     assert pki.root.stat().st_mode & 0o077 == 0
 
