@@ -23,6 +23,7 @@ from asyncua.ua.uaerrors import UaError, UaStatusCodeError  # isort: skip  # lik
 pytestmark = [pytest.mark.interop, compiled_only]
 
 BAD_TOO_MANY_OPERATIONS = 0x80100000
+BAD_USER_ACCESS_DENIED = 0x801F0000
 BAD_NOT_WRITABLE = 0x803B0000
 BAD_NO_CONTINUATION_POINTS = 0x804B0000
 BAD_TOO_MANY_SESSIONS = 0x80560000
@@ -270,6 +271,24 @@ async def publish(connected) -> int:
 # ---- requests
 
 
+def test_failed_logins_stop_nobody(server):
+    """More than are allowed: the passwords are not looked at any more, but for those that were right before."""
+
+    async def work():
+        async with client(server.url):  # this password was right
+            pass
+        async with witness(server):
+            for _ in range(30):
+                with refused(BAD_USER_ACCESS_DENIED):
+                    async with client(server.url, "operator", "wrong"):
+                        pass
+            assert ["limit_reached", "opcua_login_failures_per_minute_max"] in told(server)
+            async with client(server.url) as connected:
+                assert await node(connected, WATCHED[0]).read_value() > 0
+
+    run(work())
+
+
 @pytest.mark.parametrize("service", ["read", "write", "browse", "translate", "register"])
 def test_request_with_too_many_operations_is_refused(server, service):
     async def work():
@@ -319,13 +338,14 @@ def test_continuation_points_of_a_session_are_counted(server):
     run(work())
 
 
-def test_message_that_is_too_large_closes_its_connection_only(server):
+@pytest.mark.parametrize(("chunks", "size"), [(20, 65_000), (200, 1)], ids=["bytes", "chunks"])
+def test_message_that_is_too_large_closes_its_connection_only(server, chunks, size):
     async def work():
         async with witness(server):
             raw, channel = begin_channel(server.url)
             with raw, contextlib.suppress(ConnectionError):
-                for number in range(20):
-                    raw.sendall(chunk(channel, 2 + number, b"\0" * 65_000, b"C"))
+                for number in range(chunks):
+                    raw.sendall(chunk(channel, 2 + number, b"\0" * size, b"C"))
                 answer = receive(raw)
                 assert answer[:3] == b"ERR"
                 assert int.from_bytes(answer[8:12], "little") == BAD_TCP_MESSAGE_TOO_LARGE

@@ -105,6 +105,8 @@ def test_allocations_that_fail_while_serving_break_nothing(tmp_path, fail_every)
                 server.obey(fail_every=0)
                 done["visit"] += 1
             assert counted(server)["refused_count"] > 20
+            told = [(name, details.get("limit")) for name, _, details in server.obey(reports=True)]
+            assert ("limit_reached", "memory") in told
             await until(lambda: counted(server)["sessions"] == counted(server)["subscriptions"] == 0)
             assert (await visit(0)).keys() == STEPS  # memory is back: so is everything
             await until(lambda: counted(server)["sessions"] == 0)

@@ -24,7 +24,7 @@ from tests.interop.opcua_bench import (
     until,
 )
 
-from asyncua import ua  # isort: skip  # skipped by the line above where it is missing
+from asyncua import Client, ua  # isort: skip  # skipped by the line above where it is missing
 from asyncua.ua.uaerrors import UaError, UaStatusCodeError  # isort: skip  # likewise
 
 pytestmark = [pytest.mark.interop, compiled_only]
@@ -88,6 +88,45 @@ def test_one_session_too_many_is_refused_and_the_others_go_on(serve):
             await is_told(server, "opcua_sessions_max")
         async with client(server.url) as connected:
             assert await node(connected, LEVEL).read_value() == 21.5
+
+    run(work())
+
+
+def test_session_that_nobody_logs_in_to_lives_for_the_time_of_a_login(serve):
+    """Requests that need no login do not lengthen it; a login does."""
+    server = serve(login_timeout_ms=500)
+
+    async def work():
+        stranger = Client(server.url)
+        await stranger.connect_socket()
+        await stranger.send_hello()
+        await stranger.open_secure_channel()
+        await stranger.create_session()
+        async with client(server.url) as connected:
+            while server.obey(counters=True)["sessions"] > 1:
+                with contextlib.suppress(UaStatusCodeError):  # its time is over, and it is not yet closed
+                    await stranger.get_endpoints()
+                await asyncio.sleep(0.1)
+            assert await node(connected, LEVEL).read_value() == 21.5
+        stranger.disconnect_socket()
+
+    run(work())
+
+
+def test_strangers_with_a_session_on_every_connection_keep_nobody_out(serve):
+    server = serve(sessions_max=4, connections_max=4)
+
+    async def work():
+        strangers = [Client(server.url) for _ in range(6)]
+        for stranger in strangers:
+            await stranger.connect_socket()
+            await stranger.send_hello()
+            await stranger.open_secure_channel()
+            await stranger.create_session()
+        async with client(server.url) as connected:
+            assert await node(connected, LEVEL).read_value() == 21.5
+        for stranger in strangers:
+            stranger.disconnect_socket()
 
     run(work())
 

@@ -34,6 +34,7 @@ except ImportError as error:
 
 GOOD = 0
 BAD_OUT_OF_MEMORY = 0x80030000
+BAD_COMMUNICATION_ERROR = 0x80050000
 BAD_INVALID_ARGUMENT = 0x80AB0000
 LOOPBACK = "opc.tcp://127.0.0.1:0"
 URI = "urn:host:bifrost:test"
@@ -144,6 +145,13 @@ def test_server_listens_answers_hello_and_gives_every_byte_back(server, own, tmp
     server.stop()
     assert opcua.memory().live_bytes == 0
     bench.runtime.close()
+
+
+def test_port_in_use_is_said_by_the_promised_status(bench, server):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        url = f"opc.tcp://127.0.0.1:{other.getsockname()[1]}"
+        assert bench.start(server, url=url) == BAD_COMMUNICATION_ERROR
+    assert bench.start(server, url=url) == GOOD
 
 
 def test_server_runs_in_one_thread_that_python_does_not_know(bench, server):
