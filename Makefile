@@ -37,8 +37,10 @@ wheels: $(VENV)/dev.stamp $(VENV)/cross.stamp ## sdist, pure wheel, and a wheel 
 sanitize: $(VENV)/dev.stamp ## the C programs of csrc/test under the address, undefined-behaviour and thread sanitizers
 	$(BIN)/python -m csrc.builder.checks sanitize
 
-fuzz: $(VENV)/dev.stamp native ## the C decoders, FUZZ_SECONDS (60) each; the journal's power cuts and faults
+fuzz: $(VENV)/dev.stamp native ## C decoders, OPC UA port, failing allocations, FUZZ_SECONDS (60) each; the journal's power cuts and faults
 	$(BIN)/python -m csrc.builder.checks fuzz $(FUZZ_SECONDS)
+	$(BIN)/python -m tests.interop.fuzz_opcua $(FUZZ_SECONDS)
+	BIFROST_FAILURES_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m csrc.builder.checks sanitize-ua
 	$(BIN)/python -m tests.crash
 	$(BIN)/python -m tests.crash faults
 

@@ -181,8 +181,9 @@ uint32_t bf_ua_certificate_make(const char *subject, const char *uri, const char
 void bf_ua_write_done(bf_ua_server *server, uint64_t token, uint32_t status);
 
 /* Replaces the space. Nodes are the same if their ids are: items on them go on (from the node's new row, if that changed); items on ids that are
- * gone get BadNodeIdUnknown, and go on when a later space has the id again; so do, at once, items on ids whose type or kind changed. Clients are
- * told by a GeneralModelChangeEvent. A row that no node of the new space names is free for reuse when this returns. Waits for the server's thread, milliseconds. BadOutOfMemory, BadInvalidArgument: the old one stays. */
+ * gone get BadNodeIdUnknown, and go on when a later space has the id again; so do, at once, items on ids whose type or kind changed. Clients
+ * are told by a GeneralModelChangeEvent. A row that no node of the new space names is free for reuse when this returns. Waits for the server's
+ * thread, milliseconds. BadOutOfMemory, BadInvalidArgument: the old one stays. */
 uint32_t bf_ua_space_swap(bf_ua_server *server, const bf_ua_space *space);
 
 /* Replaces users and role of anonymous clients; sessions that are open stay. Waits as above. */

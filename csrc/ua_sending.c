@@ -1,9 +1,9 @@
 /* ua_sending.c: nobody waits for a client that does not read.
  *
- * Part of ua_unit.c. The library sends by waiting, for as long as it takes, until the kernel has taken everything: one client that stops reading,
- * or whose cable is pulled, stops the server for all. So we send: what the kernel does not take is kept, and goes when the connection has room
- * again. Until then nothing of that connection is read or served, so that it cannot ask for more. What is kept shares the budget of messages that have
- * not ended (ua_strangers.c). */
+ * Part of ua_unit.c. The library sends by waiting, for as long as it takes, until the kernel has taken everything: one client that stops
+ * reading, or whose cable is pulled, stops the server for all. So we send: what the kernel does not take is kept, and goes when the connection
+ * has room again. Until then nothing of that connection is read or served, so that it cannot ask for more. What is kept shares the budget of
+ * messages that have not ended (ua_strangers.c). */
 
 static UA_StatusCode held_check(bf_ua_server *server, UA_SecureChannel *channel, size_t more);
 

@@ -12,7 +12,6 @@ by the gateway's user only.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import socket
@@ -20,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from bifrost.core.background import in_background
 from bifrost.core.errors import ConfigError, StorageError
 from bifrost.opcua.certificate import Certificate, certificate_der, parse_certificate
 
@@ -140,7 +140,7 @@ class Pki:
     async def own(self, make: Callable[[], tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
         """The own certificate and key; made by `make` and stored if there are none.
 
-        `make` is called in a thread: a key takes seconds on a small processor, and the plant is polled meanwhile. If this
+        `make` is called in the background: a key takes seconds on a small processor, and the plant is polled meanwhile. If this
         is cancelled it ends by itself, and nothing is stored.
 
         Raises:
@@ -150,7 +150,7 @@ class Pki:
         self.prepare()
         found = self.load_own()
         if found is None:
-            found = await asyncio.to_thread(make)
+            found = await in_background(make)
             self.store_own(*found)
         return found
 

@@ -1,4 +1,4 @@
-"""Functions of open62541 that are ours instead: whether each is still replaced (docs/adr/0017).
+"""Functions of open62541 that are ours instead: whether each is still replaced (docs/adr/0019).
 
 `ua_unit.c` declares the library's own definition weak and `ua_hooks.c` has the strong one, which then wins in the link. If a release of
 the library renames such a function, makes it static or defines it elsewhere, everything still compiles and links, and
@@ -52,6 +52,6 @@ def check(unit: Path, unit_object: Path, hooks_object: Path, objects: Sequence[P
     wrong = sorted(name for name in weak | ours if sorted(found.get(name, [])) != expected)
     if wrong:
         raise BuildError(
-            f"functions of open62541 that should be ours are not (docs/adr/0017): {', '.join(wrong)}."
+            f"functions of open62541 that should be ours are not (docs/adr/0019): {', '.join(wrong)}."
             f" Each has to be weak in {unit.name}, defined once more in ua_hooks.c, and nowhere else."
         )

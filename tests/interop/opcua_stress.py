@@ -6,6 +6,7 @@ The client knows of OPC UA what a peer needs that means no good: how a connectio
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -19,6 +20,9 @@ from urllib.parse import urlsplit
 
 from csrc.builder import sanitized
 from tests.interop.opcua_bench import PATIENCE_S, FaceProcess
+
+from asyncua import Client  # isort: skip  # skipped by the line above where it is missing
+from asyncua.ua.uaerrors import UaError  # isort: skip  # likewise
 
 POLICY_NONE = b"http://opcfoundation.org/UA/SecurityPolicy#None"
 BUFFER_BYTES = 65_535
@@ -151,3 +155,34 @@ def counted(process: FaceProcess) -> dict[str, Any]:
     """What the face holds and did, and what it takes."""
     counters: dict[str, Any] = process.obey(counters=True)
     return counters | process.obey(memory=True)  # type: ignore[no-any-return]  # what a peer wrote as JSON
+
+
+def begin_message(connected: Any, size: int) -> None:
+    """Sends so many bytes of a message that never ends; `connected` is a client of asyncua."""
+    connection = connected.uaclient.protocol._connection
+    channel = (connection.security_token.ChannelId, connection.security_token.TokenId)
+    for number in range(size // 60_000):
+        one = chunk(channel, connection._sequence_number + 1 + number, b"\0" * 60_000, b"C")
+        connected.uaclient.protocol.transport.write(one)
+
+
+def told(process: FaceProcess) -> list[list[object]]:
+    """What the face reported: names, and the limit where it was one."""
+    return [[name, details.get("limit")] for name, _, details in process.obey(reports=True)]
+
+
+# ---- a client of asyncua that behaves badly
+
+
+async def inside(url: str) -> Client:
+    """A client that logs in, and will not say good-bye."""
+    made = Client(url, timeout=2)
+    await made.connect()
+    return made
+
+
+async def cut(connected: Client) -> None:
+    if connected.uaclient.protocol.transport is not None:  # else the server has closed it
+        connected.uaclient.protocol.transport.abort()
+    with contextlib.suppress(UaError, ConnectionError, TimeoutError, asyncio.CancelledError):
+        await connected.disconnect()

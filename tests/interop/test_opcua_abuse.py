@@ -15,7 +15,20 @@ from typing import Any
 import pytest
 
 from tests.interop.opcua_bench import Follower, add_users, client, compiled_only, node, until
-from tests.interop.opcua_stress import begin_channel, chunk, connect, counted, get_endpoints, hello, receive, stressed
+from tests.interop.opcua_stress import (
+    begin_channel,
+    begin_message,
+    chunk,
+    connect,
+    counted,
+    cut,
+    get_endpoints,
+    hello,
+    inside,
+    receive,
+    stressed,
+    told,
+)
 
 from asyncua import Client, ua  # isort: skip  # skipped by the line above where it is missing
 from asyncua.ua.uaerrors import UaError, UaStatusCodeError  # isort: skip  # likewise
@@ -396,33 +409,6 @@ def test_unfinished_messages_of_clients_that_logged_in_share_one_budget(server):
             assert memory["live_bytes"] + RESERVE_BYTES < memory["limit_bytes"]
 
     run(work())
-
-
-async def inside(url: str) -> Client:
-    """A client that logs in, and will not say good-bye."""
-    made = Client(url, timeout=2)
-    await made.connect()
-    return made
-
-
-async def cut(connected: Client) -> None:
-    if connected.uaclient.protocol.transport is not None:  # else the server has closed it
-        connected.uaclient.protocol.transport.abort()
-    with contextlib.suppress(UaError, ConnectionError, TimeoutError, asyncio.CancelledError):
-        await connected.disconnect()
-
-
-def begin_message(connected: Client, size: int) -> None:
-    """Sends so many bytes of a message that never ends."""
-    connection = connected.uaclient.protocol._connection
-    channel = (connection.security_token.ChannelId, connection.security_token.TokenId)
-    for number in range(size // 60_000):
-        one = chunk(channel, connection._sequence_number + 1 + number, b"\0" * 60_000, b"C")
-        connected.uaclient.protocol.transport.write(one)
-
-
-def told(server) -> list[list[object]]:
-    return [[name, details.get("limit")] for name, _, details in server.obey(reports=True)]
 
 
 # ---- clients that do not read

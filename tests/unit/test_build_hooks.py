@@ -39,7 +39,7 @@ def test_function_that_is_replaced_passes(tmp_path):
     ids=["renamed in the library", "not defined by us", "not declared weak", "defined a third time"],
 )
 def test_function_that_is_not_replaced_stops_the_build(tmp_path, library, ours, other):
-    with pytest.raises(BuildError, match=r"should be ours are not \(docs/adr/0017\): (hooked|forgotten)\."):
+    with pytest.raises(BuildError, match=r"should be ours are not \(docs/adr/0019\): (hooked|forgotten)\."):
         check(tmp_path, library, ours, other)
 
 

@@ -65,5 +65,5 @@ async function main(options) {
 }
 
 main(JSON.parse(process.argv[2])).then(
-    () => process.exit(0),
+    () => process.stdout.write("", () => process.exit(0)),  // after what is still on its way
     (error) => { process.stderr.write(`${error.stack}\n`); process.exit(1); });
