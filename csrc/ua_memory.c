@@ -114,7 +114,7 @@ static bool is_to_fail(uint64_t call) {
         return false;
     }
     uint64_t number = call - atomic_load(&fail_from);
-    return number == at || (every != 0 && (number * 0x9E3779B97F4A7C15u >> 33) % every == 0); /* a cheap hash: no pattern */
+    return number == at || (every != 0 && (call * 0x9E3779B97F4A7C15u >> 33) % every == 0); /* a cheap hash: never the same again */
 }
 
 /* Counts `bytes` in if the ceiling allows it. */

@@ -54,7 +54,6 @@ _SUBSCRIPTIONS = "a further one is refused with BadTooManySubscriptions"
 _CLOSED = "the connection is closed"
 _CLOSED_MOST = "the connection that holds most of them is closed"
 _CLOSED_SESSION = "it is closed, sooner where another one needs its place"
-
 _NOT_BELOW = {  # The limit on the left must not be below the one on the right.
     "opcua_connections_max": "opcua_sessions_max",
     "opcua_notifications_max": "opcua_monitored_items_max",
@@ -334,8 +333,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 10
     opcua_login_timeout_ms: Annotated[
-        int,
-        LimitInfo("Life of a session that nobody has logged in to, in milliseconds.", _CLOSED_SESSION, 100, 600_000),
+        int, LimitInfo("Life of a session without a login, in milliseconds.", _CLOSED_SESSION, 100, 600_000)
     ] = 10_000
     opcua_login_bytes_max: Annotated[
         int, LimitInfo("Requests not ended and answers not taken, before a login.", _CLOSED, 8 * _KIB, _MIB)
