@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -74,8 +74,3 @@ def format_age(seconds: float) -> str:
         if seconds >= 2 * factor:
             return f"{seconds / factor:.0f} {unit}"
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-
-
-def first_words(content: Mapping[str, Any], *keys: str) -> str:
-    """The values of `keys` that are there, in one line."""
-    return " ".join(str(content[key]) for key in keys if content.get(key))

@@ -43,7 +43,6 @@ _log = logging.getLogger("bifrost.gateway.reload")
 _HEALTHY_TIMEOUT_S: Final = 10.0
 _LOOK_S: Final = 0.05
 _NAMES_SHOWN_MAX: Final = 3
-_SLOT_BYTES: Final = records.SLOT.size
 
 
 class ReloadRefusedError(BifrostError):

@@ -8,7 +8,6 @@ scan engine works on.
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -169,8 +168,3 @@ def compile_plan(
 def requests_per_second(requests: Iterable[Request]) -> float:
     """Requests a second that polling costs."""
     return sum(1e9 / request.period_ns for request in requests)
-
-
-def rows_of(decodes: bytes) -> array[int]:
-    """Rows that packed decode entries write, in their order."""
-    return array("I", [entry[0] for entry in records.DECODE.iter_unpack(decodes)])

@@ -22,7 +22,6 @@ __all__ = ["Table", "find_table", "read_table", "spread_linear", "table_drafts"]
 _HEADER_ROWS = 20  # A title, a date and a logo stand above the header, not more.
 _BY_HEADER = {spelled: ours for ours, all_spelled in HEADERS.items() for spelled in all_spelled}
 _CORNERS = ("raw_low", "raw_high", "scaled_low", "scaled_high")
-_ONLY_READ = frozenset({"table", "function", "bit", "length", "unit_id", "divisor", *_CORNERS})
 
 
 class Table(NamedTuple):
