@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,15 @@ def face(directory: Path, *options: str) -> Any:
         process.close()
 
 
+@contextlib.contextmanager
+def compiled_face(directory: Path, extra: int, limits: Mapping[str, int] | None = None) -> Any:
+    """The compiled stack with `extra` tags more, the users of `add_users`, and `limits` without their prefix ``opcua_``."""
+    add_users(directory)
+    options = [f"--limit=opcua_{name}={value}" for name, value in (limits or {}).items()]
+    with face(directory, "--stack", "open62541", f"--extra={extra}", *options) as process:
+        yield process
+
+
 def add_users(directory: Path) -> None:
     """A reader and an operator who may write."""
     users = Users(directory / "pki" / "users.toml", 10)
@@ -200,6 +209,11 @@ class Follower:
     def datachange_notification(self, node: Any, value: Any, data: Any) -> None:
         self.values.setdefault(str(node.nodeid.Identifier), []).append(data.monitored_item.Value)
         self.times_s.append(time.monotonic())
+
+
+def run(scenario: Coroutine[Any, Any, None], patience_s: float = 100) -> None:
+    """Runs `scenario`; fails after a generous time."""
+    asyncio.run(asyncio.wait_for(scenario, patience_s))
 
 
 async def until(holds: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from tests.interop.opcua_bench import PATIENCE_S
+from tests.interop.opcua_bench import PATIENCE_S, client, run
 
 from asyncua import Client, ua  # isort: skip  # skipped by the line above where it is missing
 from asyncua.ua.ua_binary import struct_from_binary  # isort: skip  # likewise
@@ -19,6 +19,19 @@ from asyncua.ua.uaerrors import UaStatusCodeError  # isort: skip  # likewise
 
 OVERFLOW = 0x480  # InfoType DataValue, Overflow; OPC 10000-4, 7.39.1.
 ATTRIBUTE_VALUE = 13
+LIMITS = {
+    "sessions_max": 11, "subscriptions_max": 12, "subscriptions_per_session_max": 7, "monitored_items_max": 1_234, "queue_size_max": 321,
+    "nodes_per_read_max": 2_001, "nodes_per_write_max": 202, "nodes_per_browse_max": 203, "nodes_per_translate_max": 2_004,
+    "nodes_per_register_max": 2_005, "nodes_per_method_call_max": 26, "items_per_call_max": 2_007, "browse_continuations_max": 3,
+    "publishing_interval_min_ms": 5,
+}  # fmt: skip
+"""Each another number, so that none is taken for another one."""
+SUBSCRIPTION_LIMITS = {
+    "subscriptions_max": 30,
+    "retransmissions_max": 20,
+    "notifications_max": 100_000,
+    "sessions_max": 40,
+}
 
 
 async def call(connected: Any, service: str, **fields: Any) -> Any:
@@ -224,6 +237,56 @@ class Subscription:
 
     async def delete(self) -> None:
         await call(self.connected, "DeleteSubscriptions", SubscriptionIds=[self.id])
+
+
+async def modify(
+    subscription: Subscription,
+    *,
+    publishing_ms: float = 20.0,
+    life: int = 3_000,
+    keep_alive: int = 1,
+    most: int = 0,
+    priority: int = 0,
+) -> Any:
+    return await call(
+        subscription.connected, "ModifySubscription", SubscriptionId=subscription.id, RequestedPublishingInterval=publishing_ms,
+        RequestedLifetimeCount=life, RequestedMaxKeepAliveCount=keep_alive, MaxNotificationsPerPublish=most, Priority=priority,
+    )  # fmt: skip
+
+
+async def set_publishing(connected: Any, enabled: bool, *ids: int) -> list[int]:
+    """StatusCodes of the subscriptions."""
+    answer = await call(connected, "SetPublishingMode", PublishingEnabled=enabled, SubscriptionIds=list(ids))
+    return [one.value for one in answer.Results]
+
+
+async def count_up(connected: Any, server: Any, name: str, first: int, last: int) -> None:
+    """Changes `name` to first, …, last; each is in the queues when this returns."""
+    for number in range(first, last + 1):
+        await put(connected, server, name, float(number))
+
+
+def numbers(first: int, last: int) -> list[float]:
+    return [float(number) for number in range(first, last + 1)]
+
+
+def run_with_client(server: Any, work: Callable[[Any], Awaitable[None]], user: str | None = "operator") -> None:
+    """Runs `work(connected)` with a client of its own."""
+
+    async def whole() -> None:
+        async with client(server.url, user) as connected:
+            await work(connected)
+
+    run(whole())
+
+
+def run_with_subscription(server: Any, work: Callable[[Any, Subscription], Awaitable[None]], **options: Any) -> None:
+    """Runs `work(connected, subscription)` with an anonymous client and a subscription of its own."""
+
+    async def within(connected: Any) -> None:
+        await work(connected, await Subscription.create(connected, **options))
+
+    run_with_client(server, within, None)
 
 
 def values(published: Any) -> list[tuple[int, Any]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.interop.opcua_bench import Follower, add_users, client, compiled_only, node, until
+from tests.interop.opcua_bench import Follower, add_users, client, compiled_only, node, run, until
 from tests.interop.opcua_stress import (
     begin_channel,
     begin_message,
@@ -81,10 +81,6 @@ def server(tmp_path_factory):
         process.obey(flood=1, period_s=ROUND_S)
         process.obey(flood=1_000_000, period_s=ROUND_S, wait=False)
         yield process
-
-
-def run(scenario):
-    asyncio.run(asyncio.wait_for(scenario, 100))
 
 
 @contextlib.asynccontextmanager

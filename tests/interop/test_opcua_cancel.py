@@ -13,7 +13,7 @@ import signal
 
 import pytest
 
-from tests.interop.opcua_bench import add_users, client, compiled_only, face, node, until
+from tests.interop.opcua_bench import add_users, client, compiled_only, face, node, run, until
 from tests.interop.test_gateway_process import Plant, wait_for
 from tests.interop.test_opcua_gateway import OpcUaGateway
 
@@ -33,10 +33,6 @@ def server(tmp_path):
     with face(tmp_path, "--stack", "open62541") as process:
         process.obey(writes={"delay_s": 3600})
         yield process
-
-
-def run(scenario):
-    asyncio.run(asyncio.wait_for(scenario, 60))
 
 
 async def begin_write(connected, values):

@@ -5,12 +5,11 @@ The library would keep nodes for each session; ours are the arrays, made when th
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 
 import pytest
 
-from tests.interop.opcua_bench import Follower, add_users, client, compiled_only, face, node, until
+from tests.interop.opcua_bench import Follower, client, compiled_face, compiled_only, node, run, until
 
 from asyncua import ua  # isort: skip  # skipped by the line above where it is missing
 
@@ -22,14 +21,8 @@ SESSION_BYTES_MAX = 40_000  # 3,000, and what a connection holds while it sends;
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("diagnostics")
-    add_users(directory)
-    with face(directory, "--stack", "open62541", "--extra", "10") as process:
+    with compiled_face(tmp_path_factory.mktemp("diagnostics"), 10) as process:
         yield process
-
-
-def run(scenario, patience_s=60):
-    asyncio.run(asyncio.wait_for(scenario, patience_s))
 
 
 def test_summary_and_arrays_tell_of_sessions_and_subscriptions(server):

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.interop.opcua_bench import STACKS, Follower, add_users, client, face, node, until
+from tests.interop.opcua_bench import STACKS, Follower, add_users, client, face, node, run, until
 from tests.interop.peers.opcua_face import SCALARS, tag_name
 
 from asyncua import ua  # isort: skip  # skipped by the line above where it is missing
@@ -66,10 +66,6 @@ def server(stack, tmp_path_factory):
     add_users(directory)
     with face(directory, "--stack", stack) as process:
         yield process
-
-
-def run(scenario):
-    asyncio.run(asyncio.wait_for(scenario, 60))
 
 
 def status_of(error):

@@ -6,14 +6,13 @@ is in trouble: `test_opcua_truth`.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 import sys
 
 import pytest
 
-from tests.interop.opcua_bench import PATIENCE_S, ROOT, Follower, add_users, client, compiled_only, node, until
+from tests.interop.opcua_bench import PATIENCE_S, ROOT, Follower, add_users, client, compiled_only, node, run, until
 from tests.interop.test_gateway_process import GatewayProcess, Plant, bifrost, wait_for
 
 from asyncua import ua  # isort: skip  # skipped by the line above where it is missing
@@ -53,10 +52,6 @@ def gateway(tmp_path, plant):
         yield made
     finally:
         made.kill()
-
-
-def run(scenario, patience_s=90):
-    asyncio.run(asyncio.wait_for(scenario, patience_s))
 
 
 def test_write_goes_to_the_register_and_into_the_audit_log(gateway, plant):

@@ -6,22 +6,21 @@ to come is exact; that nothing more comes, a keep-alive says.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 
 import pytest
 
-from tests.interop.opcua_bench import add_users, client, compiled_only, face
+from tests.interop.opcua_bench import compiled_face, compiled_only
 from tests.interop.opcua_raw import (
     OVERFLOW,
-    Subscription,
     call,
     change_filter,
     code,
     content,
     put,
     read,
+    run_with_subscription,
     wanted,
 )
 
@@ -44,24 +43,8 @@ Times = ua.TimestampsToReturn
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("items")
-    add_users(directory)
-    with face(directory, "--stack", "open62541", "--extra", "100") as process:
+    with compiled_face(tmp_path_factory.mktemp("items"), 100) as process:
         yield process
-
-
-def run(scenario, patience_s=40):
-    asyncio.run(asyncio.wait_for(scenario, patience_s))
-
-
-def scenario(server, work, **options):
-    """Runs `work(connected, subscription)` with a client and a subscription of its own."""
-
-    async def whole():
-        async with client(server.url, None) as connected:
-            await work(connected, await Subscription.create(connected, **options))
-
-    run(whole())
 
 
 # ---- filters
@@ -98,7 +81,7 @@ def test_filter_that_does_not_fit_is_refused_with_its_status(server, service, na
         assert item.StatusCode.is_good()
         assert (await subscription.modify(item, chosen=chosen)).StatusCode.value == status
 
-    scenario(server, work)
+    run_with_subscription(server, work)
 
 
 def test_deadband_on_an_attribute_that_is_no_value_is_not_allowed(server):
@@ -108,7 +91,7 @@ def test_deadband_on_an_attribute_that_is_no_value_is_not_allowed(server):
             await subscription.item(what, chosen=change_filter(1, 1, 1.0))
         ).StatusCode.value == BAD_FILTER_NOT_ALLOWED
 
-    scenario(server, work)
+    run_with_subscription(server, work)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +120,7 @@ def test_deadband_lets_pass_what_lies_outside_the_last_reported_value(server, na
         assert await subscription.contents(len(expected)) == expected
         assert await subscription.is_quiet()
 
-    scenario(server, work)
+    run_with_subscription(server, work)
 
 
 def test_not_a_number_is_a_change_whatever_the_deadband(server):
@@ -149,7 +132,7 @@ def test_not_a_number_is_a_change_whatever_the_deadband(server):
         assert [str(value) for value in await subscription.contents(5)] == ["5.0", "nan", "5.0", "inf", "6.0"]
         assert await subscription.is_quiet()
 
-    scenario(server, work)
+    run_with_subscription(server, work)
 
 
 def test_status_passes_every_deadband_and_both_ways(server):
@@ -164,7 +147,7 @@ def test_status_passes_every_deadband_and_both_ways(server):
         assert came == [(5.0, 0), (5.5, 0x408F0000), (None, BAD_NO_COMMUNICATION), (5.0, 0)]
         assert await subscription.is_quiet()
 
-    scenario(server, work)
+    run_with_subscription(server, work)
 
 
 @pytest.mark.parametrize("times", [Times.Both, Times.Source, Times.Server, Times.Neither])
@@ -184,7 +167,7 @@ def test_trigger_says_which_changes_count(server, trigger, expected, times):
         assert came == [steps[number] for number in expected]
         assert await subscription.is_quiet()
 
-    scenario(server, work)
+    run_with_subscription(server, work)
 
 
 async def is_read_with(connected, name, time_ns):
@@ -211,7 +194,7 @@ def test_times_are_those_that_were_asked_for(server, times, has_source, has_serv
         assert value.SourceTimestamp is not None
         assert value.ServerTimestamp is not None
 
-    scenario(server, work)
+    run_with_subscription(server, work)
 
 
 # ---- queues
@@ -255,7 +238,7 @@ def test_queue_keeps_what_was_asked_for_and_marks_the_gap(server, queue, oldest,
         assert flagged(await subscription.collect(len(expected))) == expected
         assert await subscription.is_quiet()
 
-    scenario(server, work)
+    run_with_subscription(server, work)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +262,7 @@ def test_modified_queue_keeps_what_still_fits(server, queue, oldest, expected):
         await subscription.collect_until(lambda came: bool(came) and content(came[-1][1]) == 8.0)
         assert await subscription.is_quiet()
 
-    scenario(server, work)
+    run_with_subscription(server, work)
 
 
 def test_modified_filter_and_interval_hold_from_then_on_without_a_second_first_value(server):
@@ -304,7 +287,7 @@ def test_modified_filter_and_interval_hold_from_then_on_without_a_second_first_v
         came = await subscription.collect_until(lambda came: bool(came) and content(came[-1][1]) == 41.0)
         assert [content(value) for _, value in came] in ([41.0], [40.0, 41.0])
 
-    scenario(server, work)
+    run_with_subscription(server, work)
 
 
 def test_bad_value_is_told_once_however_often_its_item_is_modified(server):
@@ -318,4 +301,4 @@ def test_bad_value_is_told_once_however_often_its_item_is_modified(server):
             assert (await subscription.modify(item, sampling_ms=sampling_ms)).StatusCode.is_good()
             assert await subscription.is_quiet()
 
-    scenario(server, work)
+    run_with_subscription(server, work)

@@ -12,7 +12,7 @@ import json
 import pytest
 
 from bifrost.bridge.ledger import Reason
-from tests.interop.opcua_bench import Follower, client, compiled_only, node, until
+from tests.interop.opcua_bench import Follower, client, compiled_only, node, run, until
 from tests.interop.peers.plant_values import plant_tags
 from tests.interop.test_foreign_plant import free_ports
 from tests.interop.test_gateway_process import GatewayProcess, wait_for
@@ -85,10 +85,6 @@ def gateway(tmp_path, plant):
         yield made
     finally:
         made.kill()
-
-
-def run(scenario):
-    asyncio.run(asyncio.wait_for(scenario, 90))
 
 
 async def ledger(connected, uplink):

@@ -20,6 +20,7 @@ from tests.interop.opcua_bench import (
     face,
     make_certificate,
     node,
+    run,
     secure_client,
     until,
 )
@@ -51,10 +52,6 @@ def serve(tmp_path):
             return process
 
         yield start
-
-
-def run(scenario, patience_s=60):
-    asyncio.run(asyncio.wait_for(scenario, patience_s))
 
 
 async def refused_with(work):

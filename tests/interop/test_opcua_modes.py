@@ -6,23 +6,22 @@ to come is exact; that nothing more comes, a keep-alive says.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import math
 
 import pytest
 
-from tests.interop.opcua_bench import add_users, client, compiled_only, face
+from tests.interop.opcua_bench import compiled_face, compiled_only
 from tests.interop.opcua_raw import (
     DISABLED,
     REPORTING,
     SAMPLING,
-    Subscription,
     call,
     code,
     content,
     put,
     read,
+    run_with_subscription,
     values,
     wanted,
 )
@@ -48,24 +47,8 @@ Times = ua.TimestampsToReturn
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("modes")
-    add_users(directory)
-    with face(directory, "--stack", "open62541", "--extra", "100") as process:
+    with compiled_face(tmp_path_factory.mktemp("modes"), 100) as process:
         yield process
-
-
-def run(scenario, patience_s=40):
-    asyncio.run(asyncio.wait_for(scenario, patience_s))
-
-
-def scenario(server, work, **options):
-    """Runs `work(connected, subscription)` with a client and a subscription of its own."""
-
-    async def whole():
-        async with client(server.url, None) as connected:
-            await work(connected, await Subscription.create(connected, **options))
-
-    run(whole())
 
 
 # ---- modes
@@ -94,7 +77,7 @@ def test_disabled_tells_nothing_sampling_queues_and_reporting_begins_with_the_cu
         await put(connected, server, NUMBER, 5.0)
         assert await subscription.contents(1) == [5.0]
 
-    scenario(server, work)
+    run_with_subscription(server, work)
 
 
 def test_disabled_item_stays_so_while_its_subscription_and_parameters_are_modified(server):
@@ -113,7 +96,7 @@ def test_disabled_item_stays_so_while_its_subscription_and_parameters_are_modifi
         assert await subscription.set_mode(REPORTING, item) == [0]
         assert await subscription.contents(1) == [2.0]
 
-    scenario(server, work)
+    run_with_subscription(server, work)
 
 
 def test_mode_of_an_unknown_item_is_refused(server):
@@ -122,7 +105,7 @@ def test_mode_of_an_unknown_item_is_refused(server):
         item.MonitoredItemId += 1_000
         assert await subscription.set_mode(SAMPLING, item) == [BAD_ITEM_ID]
 
-    scenario(server, work)
+    run_with_subscription(server, work)
 
 
 # ---- triggering
@@ -163,7 +146,7 @@ def test_triggered_item_is_reported_when_its_trigger_is(server, trigger_mode):
             assert await subscription.contents(1) == [2.0]
         assert await subscription.is_quiet()
 
-    scenario(server, work)
+    run_with_subscription(server, work)
 
 
 def test_triggering_is_refused_with_what_is_wrong(server):
@@ -186,7 +169,7 @@ def test_triggering_is_refused_with_what_is_wrong(server):
                 await call(connected, "SetTriggering", **asked)
             assert error.value.code == status
 
-    scenario(server, work)
+    run_with_subscription(server, work)
 
 
 # ---- what can be watched
@@ -202,7 +185,7 @@ def test_index_range_of_an_array_tells_that_part(server):
         assert await subscription.contents(3) == [[2, 3], [20, 3], [20, 30]]
         assert await subscription.is_quiet()
 
-    scenario(server, work)
+    run_with_subscription(server, work)
 
 
 def test_index_range_of_a_text_tells_that_part(server):
@@ -212,7 +195,7 @@ def test_index_range_of_a_text_tells_that_part(server):
         await put(connected, server, TEXT, "xyzdef")
         assert await subscription.contents(2) == ["bc", "yz"]
 
-    scenario(server, work)
+    run_with_subscription(server, work)
 
 
 def test_index_range_beyond_the_value_waits_and_one_that_is_none_is_refused(server):
@@ -228,7 +211,7 @@ def test_index_range_beyond_the_value_waits_and_one_that_is_none_is_refused(serv
                 text
             )
 
-    scenario(server, work)
+    run_with_subscription(server, work)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +237,7 @@ def test_what_never_changes_is_told_once(server, what):
         assert await subscription.contents(1) == [content(expected)]
         await subscription.delete()
 
-    scenario(server, work)
+    run_with_subscription(server, work)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +257,7 @@ def test_what_cannot_be_watched_is_refused(server, what, status):
     async def work(connected, subscription):
         assert (await subscription.item(what)).StatusCode.value == status
 
-    scenario(server, work)
+    run_with_subscription(server, work)
 
 
 def test_diagnostics_row_is_told_by_exception(server):
@@ -283,7 +266,7 @@ def test_diagnostics_row_is_told_by_exception(server):
         assert (item.StatusCode.value, item.RevisedSamplingInterval) == (0, 0.0)
         await subscription.collect(1)
 
-    scenario(server, work)
+    run_with_subscription(server, work)
 
 
 @pytest.mark.parametrize(("sampling_ms", "revised_ms"), [(200.0, 200.0), (10.0, 100.0), (math.nan, None), (0.0, None)])
@@ -300,7 +283,7 @@ def test_time_of_the_server_is_sampled(server, sampling_ms, revised_ms):
         assert (changed.StatusCode.value, changed.RevisedSamplingInterval) == (0, 100.0)
         assert len(await subscription.contents(3)) >= 3
 
-    scenario(server, work)
+    run_with_subscription(server, work)
 
 
 def test_many_items_at_a_time_end_with_their_own_results(server):
@@ -331,4 +314,4 @@ def test_many_items_at_a_time_end_with_their_own_results(server):
         assert [one.value for one in answer.Results] == [0, BAD_ITEM_ID] + [0] * 99
         assert values(await subscription.publish()) == []
 
-    scenario(server, work)
+    run_with_subscription(server, work)

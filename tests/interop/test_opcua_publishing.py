@@ -11,15 +11,20 @@ import itertools
 
 import pytest
 
-from tests.interop.opcua_bench import add_users, client, compiled_only, face
+from tests.interop.opcua_bench import client, compiled_face, compiled_only, run
 from tests.interop.opcua_raw import (
+    SUBSCRIPTION_LIMITS,
     Resumed,
     Subscription,
     call,
     content,
+    count_up,
+    modify,
+    numbers,
     put,
     refusal,
     reset,
+    set_publishing,
     values,
 )
 
@@ -29,8 +34,7 @@ pytestmark = [pytest.mark.interop, compiled_only]
 
 NUMBER = "plant.types.float64"
 LEVEL = "plant.level"
-RETRANSMISSIONS = 20
-SUBSCRIPTIONS = 30
+RETRANSMISSIONS = SUBSCRIPTION_LIMITS["retransmissions_max"]
 BAD_MESSAGE_NOT_AVAILABLE = 0x807B0000
 BAD_NO_SUBSCRIPTION = 0x80790000
 BAD_SEQUENCE_UNKNOWN = 0x807A0000
@@ -40,43 +44,8 @@ BAD_TOO_MANY_PUBLISH = 0x80780000
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("publishing")
-    add_users(directory)
-    limits = {
-        "subscriptions_max": SUBSCRIPTIONS,
-        "retransmissions_max": RETRANSMISSIONS,
-        "notifications_max": 100_000,
-        "sessions_max": 40,
-    }
-    options = [f"--limit=opcua_{name}={value}" for name, value in limits.items()]
-    with face(directory, "--stack", "open62541", "--extra", "50", *options) as process:
+    with compiled_face(tmp_path_factory.mktemp("publishing"), 50, SUBSCRIPTION_LIMITS) as process:
         yield process
-
-
-def run(scenario, patience_s=40):
-    asyncio.run(asyncio.wait_for(scenario, patience_s))
-
-
-async def modify(subscription, *, publishing_ms=20.0, life=3_000, keep_alive=1, most=0, priority=0):
-    return await call(
-        subscription.connected, "ModifySubscription", SubscriptionId=subscription.id, RequestedPublishingInterval=publishing_ms,
-        RequestedLifetimeCount=life, RequestedMaxKeepAliveCount=keep_alive, MaxNotificationsPerPublish=most, Priority=priority,
-    )  # fmt: skip
-
-
-async def set_publishing(connected, enabled, *ids):
-    answer = await call(connected, "SetPublishingMode", PublishingEnabled=enabled, SubscriptionIds=list(ids))
-    return [one.value for one in answer.Results]
-
-
-async def count_up(connected, server, name, first, last):
-    """Changes `name` to first, …, last; each is in the queues when this returns."""
-    for number in range(first, last + 1):
-        await put(connected, server, name, float(number))
-
-
-def numbers(first, last):
-    return [float(number) for number in range(first, last + 1)]
 
 
 # ---- publishing

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.interop.opcua_bench import Follower, add_users, client, compiled_only, face, node, until
+from tests.interop.opcua_bench import Follower, add_users, client, compiled_only, face, node, run, until
 
 from asyncua import ua  # isort: skip  # skipped by the line above where it is missing
 
@@ -32,10 +32,6 @@ def server(tmp_path):
     with face(tmp_path, "--stack", "open62541", "--extra", "10") as process:
         process.obey(put={name: [1.0, 0, 0] for name in ("plant.locked", "plant.level", "plant.many.n0")})
         yield process
-
-
-def run(scenario):
-    asyncio.run(asyncio.wait_for(scenario, 60))
 
 
 async def status_of(connected, name):

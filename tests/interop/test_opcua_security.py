@@ -19,6 +19,7 @@ from tests.interop.opcua_bench import (
     face,
     make_certificate,
     node,
+    run,
     secure_client,
     until,
 )
@@ -51,10 +52,6 @@ def trusted(server, tmp_path_factory):
     certificate = make_certificate(tmp_path_factory.mktemp("trusted"), "trusted")
     shutil.copy(certificate[0], server.directory / "pki" / "trusted")
     return certificate
-
-
-def run(scenario):
-    asyncio.run(asyncio.wait_for(scenario, 60))
 
 
 async def is_refused(url, certificate):

@@ -6,8 +6,21 @@ import asyncio
 
 import pytest
 
-from tests.interop.opcua_bench import add_users, client, compiled_only, face
-from tests.interop.opcua_raw import browse, browse_of, call, code, content, node_id, read, refusal, targets, wanted
+from tests.interop.opcua_bench import compiled_face, compiled_only
+from tests.interop.opcua_raw import (
+    LIMITS,
+    browse,
+    browse_of,
+    call,
+    code,
+    content,
+    node_id,
+    read,
+    refusal,
+    run_with_client,
+    targets,
+    wanted,
+)
 
 from asyncua import Client, ua  # isort: skip  # skipped by the line above where it is missing
 
@@ -19,29 +32,12 @@ BAD_METHOD = 0x80750000
 BAD_NODE_UNKNOWN = 0x80340000
 BAD_SERVICE_UNSUPPORTED = 0x800B0000
 BAD_USER_ACCESS = 0x801F0000
-LIMITS = {
-    "sessions_max": 11, "subscriptions_max": 12, "subscriptions_per_session_max": 7, "monitored_items_max": 1_234, "queue_size_max": 321,
-    "nodes_per_read_max": 2_001, "nodes_per_write_max": 202, "nodes_per_browse_max": 203, "nodes_per_translate_max": 2_004,
-    "nodes_per_register_max": 2_005, "nodes_per_method_call_max": 26, "items_per_call_max": 2_007, "browse_continuations_max": 3,
-    "publishing_interval_min_ms": 5,
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("server")
-    add_users(directory)
-    options = [f"--limit=opcua_{name}={value}" for name, value in LIMITS.items()]
-    with face(directory, "--stack", "open62541", "--extra", "20", *options) as process:
+    with compiled_face(tmp_path_factory.mktemp("server"), 20, LIMITS) as process:
         yield process
-
-
-def run(server, work, user="operator"):
-    async def whole():
-        async with client(server.url, user) as connected:
-            await work(connected)
-
-    asyncio.run(asyncio.wait_for(whole(), 40))
 
 
 # ---- what is not offered
@@ -62,7 +58,7 @@ def test_history_is_refused(server):
         (level,) = await read(connected, wanted(LEVEL, attribute=ua.AttributeIds.AccessLevel))
         assert content(level) & 0x04 == 0
 
-    run(server, work)
+    run_with_client(server, work)
 
 
 def test_tags_have_no_methods(server):
@@ -75,7 +71,7 @@ def test_tags_have_no_methods(server):
         statuses = [one.StatusCode.value for one in answer.Results]
         assert set(statuses) <= {BAD_METHOD, BAD_NODE_UNKNOWN, 0x805F0000}, [hex(status) for status in statuses]
 
-    run(server, work)
+    run_with_client(server, work)
 
 
 @pytest.mark.parametrize("user", [None, "operator"])
@@ -113,14 +109,14 @@ def test_nobody_changes_the_address_space(server, user):
             {"plant.types", "plant.many", "plant._Diagnostics", LEVEL, "plant.locked", "plant.beat"}
         )
 
-    run(server, work, user)
+    run_with_client(server, work, user)
 
 
 def test_queries_are_not_served(server):
     async def work(connected):
         assert await refusal(call(connected, "QueryFirst", NodeTypes=[])) == BAD_SERVICE_UNSUPPORTED
 
-    run(server, work)
+    run_with_client(server, work)
 
 
 # ---- what the server says of itself
@@ -180,7 +176,7 @@ def test_server_object_tells_who_it_is(server):
             (single,) = await read(connected, wanted(int(place)))
             assert content(single) == expected
 
-    run(server, work)
+    run_with_client(server, work)
 
 
 def test_capabilities_are_the_configured_limits(server):
@@ -217,7 +213,7 @@ def test_capabilities_are_the_configured_limits(server):
         )
         assert await refusal(read(connected, *[wanted(LEVEL)] * (LIMITS["nodes_per_read_max"] + 1))) == 0x80100000
 
-    run(server, work)
+    run_with_client(server, work)
 
 
 def test_methods_that_are_shown_are_served(server):
@@ -229,4 +225,4 @@ def test_methods_that_are_shown_are_served(server):
         )
         assert sorted(one.BrowseName.Name for one in answer.References) == ["GetMonitoredItems", "ResendData"]
 
-    run(server, work)
+    run_with_client(server, work)

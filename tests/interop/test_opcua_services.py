@@ -5,13 +5,26 @@ What the standard lets a server refuse is refused with its status.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
 
-from tests.interop.opcua_bench import add_users, client, compiled_only, face
-from tests.interop.opcua_raw import browse, browse_of, call, code, content, node_id, put, read, refusal, targets, wanted
+from tests.interop.opcua_bench import compiled_face, compiled_only
+from tests.interop.opcua_raw import (
+    LIMITS,
+    browse,
+    browse_of,
+    call,
+    code,
+    content,
+    node_id,
+    put,
+    read,
+    refusal,
+    run_with_client,
+    targets,
+    wanted,
+)
 
 from asyncua import ua  # isort: skip  # skipped by the line above where it is missing
 
@@ -33,29 +46,12 @@ BAD_RANGE_INVALID = 0x80360000
 BAD_RANGE_NO_DATA = 0x80370000
 BAD_USER_ACCESS = 0x801F0000
 BAD_WRITE_UNSUPPORTED = 0x80730000
-LIMITS = {
-    "sessions_max": 11, "subscriptions_max": 12, "subscriptions_per_session_max": 7, "monitored_items_max": 1_234, "queue_size_max": 321,
-    "nodes_per_read_max": 2_001, "nodes_per_write_max": 202, "nodes_per_browse_max": 203, "nodes_per_translate_max": 2_004,
-    "nodes_per_register_max": 2_005, "nodes_per_method_call_max": 26, "items_per_call_max": 2_007, "browse_continuations_max": 3,
-    "publishing_interval_min_ms": 5,
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("services")
-    add_users(directory)
-    options = [f"--limit=opcua_{name}={value}" for name, value in LIMITS.items()]
-    with face(directory, "--stack", "open62541", "--extra", "20", *options) as process:
+    with compiled_face(tmp_path_factory.mktemp("services"), 20, LIMITS) as process:
         yield process
-
-
-def run(server, work, user="operator"):
-    async def whole():
-        async with client(server.url, user) as connected:
-            await work(connected)
-
-    asyncio.run(asyncio.wait_for(whole(), 40))
 
 
 # ---- reading
@@ -83,7 +79,7 @@ def test_index_range_cuts_arrays_and_targets(server):
         (answer,) = await read(connected, wanted(LEVEL, attribute=ua.AttributeIds.DisplayName, index_range="0"))
         assert code(answer) in (BAD_RANGE_NO_DATA, BAD_RANGE_INVALID)
 
-    run(server, work)
+    run_with_client(server, work)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +102,7 @@ def test_times_and_age_are_what_was_asked_for(server, times, expected):
         assert await refusal(read(connected, wanted(LEVEL), max_age=-1.0)) == 0x80700000  # BadMaxAgeInvalid
         assert await refusal(read(connected)) == 0x800F0000  # BadNothingToDo
 
-    run(server, work)
+    run_with_client(server, work)
 
 
 def test_encoding_is_refused_where_none_can_be_chosen(server):
@@ -121,7 +117,7 @@ def test_encoding_is_refused_where_none_can_be_chosen(server):
             (answer,) = await read(connected, what)
             assert code(answer) == status, what
 
-    run(server, work)
+    run_with_client(server, work)
 
 
 def test_attributes_of_a_tag_are_what_its_configuration_says(server):
@@ -155,8 +151,8 @@ def test_attributes_of_a_tag_are_what_its_configuration_says(server):
         (level,) = await read(connected, wanted(LEVEL, attribute=ua.AttributeIds.UserAccessLevel))
         assert content(level) & 0x02 == 0
 
-    run(server, work)
-    run(server, as_reader, "reader")
+    run_with_client(server, work)
+    run_with_client(server, as_reader, "reader")
 
 
 # ---- writing
@@ -201,7 +197,7 @@ def test_no_attribute_but_a_value_is_written(server, name):
         assert content(description) != ua.LocalizedText("x")
         assert len(server.obey(written=True)) == before
 
-    run(server, work)
+    run_with_client(server, work)
 
 
 def test_index_range_is_not_written(server):
@@ -219,7 +215,7 @@ def test_index_range_is_not_written(server):
         assert len(server.obey(written=True)) == before
         assert await refusal(write(connected)) == 0x800F0000
 
-    run(server, work)
+    run_with_client(server, work)
 
 
 # ---- browsing
@@ -271,7 +267,7 @@ def test_browse_keeps_to_direction_reference_type_class_and_mask(server):
         assert [one.StatusCode.value for one in refused] == [BAD_NODE_UNKNOWN, 0x804C0000, 0x804D0000]
         assert await refusal(browse(connected)) == 0x800F0000
 
-    run(server, work)
+    run_with_client(server, work)
 
 
 def test_continuation_points_give_the_rest_once_and_are_released(server):
@@ -304,7 +300,7 @@ def test_continuation_points_give_the_rest_once_and_are_released(server):
         results = await browse(connected, *[many] * most, most=7)
         assert [one.StatusCode.value for one in results] == [0] * most
 
-    run(server, work)
+    run_with_client(server, work)
 
 
 def path(start, *names, reference=ua.ObjectIds.HierarchicalReferences):
@@ -345,7 +341,7 @@ def test_paths_lead_to_nodes_that_are_made_on_demand(server):
             assert [str(target.TargetId.Identifier) for target in result.Targets] == [expected]
         assert [one.StatusCode.value for one in answer.Results[len(cases) :]] == [status for _, status in refused]
 
-    run(server, work)
+    run_with_client(server, work)
 
 
 def test_registered_nodes_are_the_nodes(server):
@@ -356,4 +352,4 @@ def test_registered_nodes_are_the_nodes(server):
         await call(connected, "UnregisterNodes", NodesToUnregister=names)
         assert await refusal(call(connected, "RegisterNodes", NodesToRegister=[])) == 0x800F0000
 
-    run(server, work)
+    run_with_client(server, work)

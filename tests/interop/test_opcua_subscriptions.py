@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.interop.opcua_bench import Follower, add_users, client, compiled_only, face, node, until
+from tests.interop.opcua_bench import Follower, add_users, client, compiled_only, face, node, run, until
 
 from asyncua import ua  # isort: skip  # skipped by the line above where it is missing
 
@@ -27,10 +27,6 @@ def server(tmp_path_factory):
     add_users(directory)
     with face(directory, "--stack", "open62541", "--extra", "200", "--limit=opcua_notifications_max=20000") as process:
         yield process
-
-
-def run(scenario, patience_s=60):
-    asyncio.run(asyncio.wait_for(scenario, patience_s))
 
 
 async def follow(connected, follower, names, *, publishing_ms=100, queue=200, sampling_ms=0.0, deadband=None):

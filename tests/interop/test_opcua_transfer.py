@@ -11,15 +11,19 @@ import itertools
 
 import pytest
 
-from tests.interop.opcua_bench import Follower, add_users, client, compiled_only, face, node, until
+from tests.interop.opcua_bench import Follower, client, compiled_face, compiled_only, node, run, until
 from tests.interop.opcua_raw import (
     SAMPLING,
+    SUBSCRIPTION_LIMITS,
     Subscription,
     call,
     content,
+    count_up,
+    numbers,
     put,
     refusal,
     reset,
+    set_publishing,
     status_change,
 )
 
@@ -29,8 +33,6 @@ pytestmark = [pytest.mark.interop, compiled_only]
 
 NUMBER = "plant.types.float64"
 LEVEL = "plant.level"
-RETRANSMISSIONS = 20
-SUBSCRIPTIONS = 30
 BAD_NO_SUBSCRIPTION = 0x80790000
 BAD_SUBSCRIPTION_ID = 0x80280000
 BAD_TIMEOUT = 0x800A0000
@@ -40,43 +42,8 @@ BAD_USER_ACCESS = 0x801F0000
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("transfer")
-    add_users(directory)
-    limits = {
-        "subscriptions_max": SUBSCRIPTIONS,
-        "retransmissions_max": RETRANSMISSIONS,
-        "notifications_max": 100_000,
-        "sessions_max": 40,
-    }
-    options = [f"--limit=opcua_{name}={value}" for name, value in limits.items()]
-    with face(directory, "--stack", "open62541", "--extra", "50", *options) as process:
+    with compiled_face(tmp_path_factory.mktemp("transfer"), 50, SUBSCRIPTION_LIMITS) as process:
         yield process
-
-
-def run(scenario, patience_s=40):
-    asyncio.run(asyncio.wait_for(scenario, patience_s))
-
-
-async def modify(subscription, *, publishing_ms=20.0, life=3_000, keep_alive=1, most=0, priority=0):
-    return await call(
-        subscription.connected, "ModifySubscription", SubscriptionId=subscription.id, RequestedPublishingInterval=publishing_ms,
-        RequestedLifetimeCount=life, RequestedMaxKeepAliveCount=keep_alive, MaxNotificationsPerPublish=most, Priority=priority,
-    )  # fmt: skip
-
-
-async def set_publishing(connected, enabled, *ids):
-    answer = await call(connected, "SetPublishingMode", PublishingEnabled=enabled, SubscriptionIds=list(ids))
-    return [one.value for one in answer.Results]
-
-
-async def count_up(connected, server, name, first, last):
-    """Changes `name` to first, …, last; each is in the queues when this returns."""
-    for number in range(first, last + 1):
-        await put(connected, server, name, float(number))
-
-
-def numbers(first, last):
-    return [float(number) for number in range(first, last + 1)]
 
 
 # ---- transfer
@@ -137,7 +104,7 @@ def test_transferred_subscription_holds_one_place_only(server):
     async def work():
         async with client(server.url, None) as heir, client(server.url, None) as other:
             await put(heir, server, NUMBER, 0.0)
-            for _ in range(SUBSCRIPTIONS + 5):
+            for _ in range(SUBSCRIPTION_LIMITS["subscriptions_max"] + 5):
                 async with client(server.url, None) as connected:
                     subscription = await Subscription.create(connected, life=10_000)
                     await subscription.item(NUMBER)
