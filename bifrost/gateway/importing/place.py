@@ -50,7 +50,7 @@ class Placement(msgspec.Struct, frozen=True):
     @property
     def line(self) -> int:
         """Line of the configuration in which the new section begins, from 1."""
-        return (self.old or _NEW_FILE.encode()).rstrip(b"\n").count(b"\n") + 3
+        return _with_section(self, "").count(b"\n") + 1
 
 
 def plan_placement(config: str, device: str, url: str, force: bool, environ: Mapping[str, str]) -> Placement:

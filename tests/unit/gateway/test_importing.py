@@ -82,4 +82,7 @@ def test_disk_that_cannot_be_written_changes_nothing(folder, monkeypatch):
 def test_line_of_the_section_is_where_it_will_stand():
     assert Placement("g", "t", "s", b"a\n", False).line == 3
     assert Placement("g", "t", "s", b"a", False).line == 3
+    assert Placement("g", "t", "s", b"a\n\n\n", False).line == 5
+    assert Placement("g", "t", "s", b"a\r\n", False).line == 3
+    assert Placement("g", "t", "s", b"", False).line == 1
     assert Placement("g", "t", "s", None, False).line == 5
