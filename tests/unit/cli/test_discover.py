@@ -56,6 +56,7 @@ REFUSES = {0x2B: b"\xab\x01", 0x11: b"\x91\x01"}
             {"vendor": "Acme", "product": "P-1", "revision": "3.2", "model": "X"},
         ),
         ({0x2B: b"\xab\x01", 0x11: b"\x11\x06PLC\x0042"}, "server id", {"product": "PLC?42"}),
+        ({0x2B: b"\xab\x01", 0x11: b"\x11\x06PLC\x80 \xff"}, "server id", {"product": "PLC?"}),
         (REFUSES, "refusal", {}),
         ({0x2B: b"\x2b\x0e\x02\x82\x00\x00\x05\x00\x09Acme", 0x11: b"\x91\x01"}, "refusal", {}),
         ({0x2B: b"\xab\x01", 0x11: b"\x11\x09PLC"}, "refusal", {}),
