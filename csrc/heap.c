@@ -12,11 +12,11 @@
 #ifdef __GLIBC__
 #include <malloc.h>
 
-#define MAPPED_BYTES_MIN (128 * 1024) /* glibc's own value at the start */
-#define FREE_AT_END_MAX (256 * 1024)  /* or an OPC UA Read of 1,000 values would grow and shrink the heap each time */
+#define MAPPED_BYTES_MIN (128 * 1024)      /* glibc's own value at the start */
+#define FREE_AT_END_BYTES_MAX (256 * 1024) /* or an OPC UA Read of 1,000 values would grow and shrink the heap each time */
 
 int32_t bf_heap_tune(void) {
-    int done = mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES_MIN) & mallopt(M_TRIM_THRESHOLD, FREE_AT_END_MAX) & mallopt(M_ARENA_MAX, 1);
+    int done = mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES_MIN) & mallopt(M_TRIM_THRESHOLD, FREE_AT_END_BYTES_MAX) & mallopt(M_ARENA_MAX, 1);
     return done == 1 ? BF_OK : BF_E_SYSTEM;
 }
 

@@ -317,7 +317,11 @@ class Backend(Protocol):
         ...
 
     def tune_heap(self) -> int:
-        """Has memory that is freed go back to the system, in all of the process; before much is allocated."""
+        """Has memory that is freed go back to the system, in all of the process; before much is allocated.
+
+        Returns:
+            OK, also where nothing can or need be done; E_SYSTEM: the C library refuses.
+        """
         ...
 
     def journal_bytes(self, limits: JournalLimits) -> int:
