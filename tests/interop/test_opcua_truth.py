@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.interop.opcua_bench import Follower, client, compiled_only, node, until
+from tests.interop.opcua_bench import Follower, client, compiled_only, node, run, until
 from tests.interop.test_gateway_process import Plant, wait_for
 from tests.interop.test_opcua_gateway import OpcUaGateway
 
@@ -73,7 +73,7 @@ def watch(gateway, scenario):
             await scenario(scada, connected)
             await until(lambda: scada.codes("plant.outside")[-1] == CONFIGURATION)  # wrong by itself, not by the plant
 
-    asyncio.run(asyncio.wait_for(work(), 90))
+    run(work())
 
 
 def is_as_lost(values, lost_at):

@@ -7,10 +7,11 @@ import contextlib
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
 
 _TICK_S = 0.002
-_Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+_Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
 
 
 class LoopWatch:
@@ -37,12 +38,9 @@ async def serving(serve: _Serve) -> AsyncIterator[int]:
         tasks: list[asyncio.Task[None]] = []
         writers: list[asyncio.StreamWriter] = []
 
-        async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await serve(reader, writer)
-
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writers.append(writer)
-            tasks.append(group.create_task(run(reader, writer), name="serve"))
+            tasks.append(group.create_task(serve(reader, writer), name="serve"))
 
         server = await asyncio.start_server(accept, "127.0.0.1")
         try:

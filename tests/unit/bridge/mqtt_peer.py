@@ -11,6 +11,8 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
 
+from tests.interop.peers.lines import serving
+
 CONNECT, CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 1, 2, 3, 4, 5, 6, 7
 PINGREQ, PINGRESP, DISCONNECT = 12, 13, 14
 _STRING = struct.Struct("!H")
@@ -119,24 +121,8 @@ class Broker:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Broker]:
-        async with asyncio.TaskGroup() as group:
-            tasks: list[asyncio.Task[None]] = []
-            writers: list[asyncio.StreamWriter] = []
-
-            def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                writers.append(writer)
-                tasks.append(group.create_task(self._serve(reader, writer), name="broker"))
-
-            server = await asyncio.start_server(accept, "127.0.0.1", 0)
-            self.port = server.sockets[0].getsockname()[1]
-            try:
-                yield self
-            finally:
-                server.close()
-                for task in tasks:
-                    task.cancel()
-                for writer in writers:
-                    writer.transport.abort()
+        async with serving(self._serve) as self.port:
+            yield self
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections_count += 1
