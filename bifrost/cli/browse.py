@@ -152,7 +152,7 @@ def _ask(
         due_s = time.monotonic()
         while True:
             try:
-                request = asking.send(answer) if survey.requests else next(asking)
+                request = asking.send(answer)
             except StopIteration:
                 return survey
             time.sleep(max(0.0, due_s - time.monotonic()))

@@ -171,7 +171,7 @@ def _identify(link: ModbusLink) -> tuple[dict[int, bytes], bool]:
 
 
 def _text(data: bytes) -> str:
-    """Printable characters of what a device says about itself; the rest as ``?``. Filling and run indicator (AP V1.1b3, 6.13) are cut off."""
+    """Printable characters of what a device says about itself; others as ``?``. Ends before filling and run indicator; AP V1.1b3, 6.13."""
     text = data.strip(b"\0\xff ").decode("utf-8", "replace").replace("\N{REPLACEMENT CHARACTER}", "?")
     return "".join(character if character.isprintable() else "?" for character in text)
 

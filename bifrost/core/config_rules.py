@@ -17,6 +17,7 @@ import msgspec
 from bifrost.core.quantity import format_duration, format_size, parse_duration_ns, parse_percent, parse_size_bytes
 
 __all__ = [
+    "NAME_LENGTH_MAX",
     "Bind",
     "Choice",
     "Deadband",
@@ -41,7 +42,7 @@ __all__ = [
 _NAME_CHARACTERS = re.compile(r"[A-Za-z0-9_\- ]*")
 _NUMBER_TEXT = re.compile(r"\s*[+-]?[0-9]+(?:\.[0-9]+)?\s*")
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
-_NAME_LENGTH_MAX = 64  # CONTRACT, Names.
+NAME_LENGTH_MAX = 64  # CONTRACT, Names.
 _PORT_MAX = 65_535  # TCP: 16 bits; RFC 9293, 3.1.
 _SECRET_KINDS = ("file", "env", "cred")
 
@@ -120,8 +121,8 @@ def check_name(text: str) -> None:
     """
     if not text:
         raise ValueError("a name must not be empty")
-    if len(text) > _NAME_LENGTH_MAX:
-        raise ValueError(f"{text!r} has {len(text)} characters; a name has {_NAME_LENGTH_MAX} at most")
+    if len(text) > NAME_LENGTH_MAX:
+        raise ValueError(f"{text!r} has {len(text)} characters; a name has {NAME_LENGTH_MAX} at most")
     if not _NAME_CHARACTERS.fullmatch(text):
         wrong = next(character for character in text if not _NAME_CHARACTERS.fullmatch(character))
         hint = "; a dot stands between device, group and tag, which have a key each" if wrong == "." else ""

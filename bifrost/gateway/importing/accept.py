@@ -14,16 +14,16 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from bifrost.core.config_rules import check_name
+from bifrost.core.config_rules import NAME_LENGTH_MAX, check_name
 from bifrost.core.config_tags import CSV_COLUMNS
 from bifrost.core.errors import ConfigError
+from bifrost.core.limits import PROBLEMS_COUNT_MAX
 from bifrost.gateway.check import inspect_file
 from bifrost.gateway.importing.draft import Draft, ImportOptions, Problem, Reading
 
 __all__ = ["accept_drafts", "table_text"]
 
-_ROUNDS_MAX = 500  # Each finds up to 20 mistakes.
-_NAME_MAX = 64  # CONTRACT, Names.
+_ROUNDS_MAX = 500  # Each finds up to `PROBLEMS_COUNT_MAX` mistakes.
 _SPELLED = {
     "ä": "ae",
     "ö": "oe",
@@ -114,7 +114,7 @@ def _allowed_name(text: str) -> str:
     """The nearest allowed name."""
     spelled = "".join(_SPELLED.get(character, character) for character in text)
     plain = unicodedata.normalize("NFKD", spelled).encode("ascii", "ignore").decode()
-    name = re.sub(r"_{2,}", "_", re.sub(r"[^A-Za-z0-9_\- ]", "_", plain)).strip(" _")[:_NAME_MAX].strip(" _")
+    name = re.sub(r"_{2,}", "_", re.sub(r"[^A-Za-z0-9_\- ]", "_", plain)).strip(" _")[:NAME_LENGTH_MAX].strip(" _")
     return name if name and name not in {"Diagnostics", "Gateway"} else f"tag_{name}".rstrip("_")
 
 
@@ -128,7 +128,7 @@ def _make_unique(drafts: Iterable[Draft], reading: Reading) -> None:
             continue
         while key in seen:
             count += 1
-            key = (group, f"{name[: _NAME_MAX - 4]}_{count}")
+            key = (group, f"{name[: NAME_LENGTH_MAX - 4]}_{count}")
         if count > 1:
             reading.notes.append(f"line {draft.line}: {name!r} is there before and is now {key[1]!r}")
             draft.cells["name"] = key[1]
@@ -139,7 +139,7 @@ def _make_unique(drafts: Iterable[Draft], reading: Reading) -> None:
 
 
 def _checked(drafts: list[Draft], reading: Reading, device: str, url: str) -> list[Draft]:
-    """Without those that `inspect_file` refuses. It tells 20 at most at a time, so it is asked again without them."""
+    """Without those that `inspect_file` refuses. It tells so many at a time, so it is asked again without them."""
     with tempfile.TemporaryDirectory() as folder:
         config, table = Path(folder, "gateway.toml"), Path(folder, "tags.csv")
         quoted = url.replace("\\", "\\\\").replace('"', '\\"')
@@ -157,7 +157,7 @@ def _checked(drafts: list[Draft], reading: Reading, device: str, url: str) -> li
                 return drafts
             reading.problems += refused.values()
             drafts = [draft for line, draft in lines.items() if line not in refused]
-    raise ConfigError(f"more than {_ROUNDS_MAX * 20} rows are wrong; is this the right file?")
+    raise ConfigError(f"more than {_ROUNDS_MAX * PROBLEMS_COUNT_MAX} rows are wrong; is this the right file?")
 
 
 def _problem(error: ConfigError, lines: Mapping[int, Draft]) -> Problem:

@@ -172,12 +172,9 @@ class _Looker:
         self._values = found
 
     def _room(self, first: int) -> int:
-        ends = [one.first for one in self._forbidden if one.first > first]
-        return (
-            min(self._block, self._area.last - first + 1, *(end - first for end in ends))
-            if ends
-            else min(self._block, self._area.last - first + 1)
-        )
+        """How many items may be asked for from `first` on."""
+        barred = (one.first - first for one in self._forbidden if one.first > first)
+        return min(self._block, self._area.last - first + 1, *barred)
 
     def _ask(self, first: int, count: int) -> Asking:
         """Sets `_values` to what is there, or to nothing and `_code` to why."""
