@@ -22,21 +22,11 @@ from bifrost.plc.modbus import frame
 __all__ = ["Discovered", "configure", "discover_host", "parse_host", "run"]
 
 _PORT: Final = 502  # TG V1.0b, 4.2.2.
-_UNITS: Final = (
-    255,
-    0,
-    1,
-)  # A device reached directly takes 255, older ones 0 (TG V1.0b, 4.4.2.3); many only their serial default, 1.
+# A device reached directly takes 255, older ones 0 (TG V1.0b, 4.4.2.3); many only their serial default, 1.
+_UNITS: Final = (255, 0, 1)
 _REPORT_SERVER_ID: Final = 17  # AP V1.1b3, 6.13.
-_OBJECTS: Final = (
-    "vendor",
-    "product",
-    "revision",
-    "url",
-    "name",
-    "model",
-    "application",
-)  # Ids 0 to 6; AP V1.1b3, 6.21.
+# Ids 0 to 6; AP V1.1b3, 6.21.
+_OBJECTS: Final = ("vendor", "product", "revision", "url", "name", "model", "application")
 _PARTS_MAX: Final = 8  # Answers that one identification may take; eight hold far more than the seven objects.
 _REGULAR: Final = 2  # Read device id code for objects 0 to 6; AP V1.1b3, 6.21.
 _BASIC: Final = 1

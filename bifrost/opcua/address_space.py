@@ -71,10 +71,8 @@ _REMEMBERED_MAX: Final = 4_096  # Texts, and pairs of range and unit, that are f
 _CHILDREN_OFFSET: Final = 8  # Of `first_child` in a node; in that of a variable its description lies there.
 _CHILDREN: Final = struct.Struct("<2I")
 _SEEN_TYPES: Final = {records.TYPE_BCD16: records.TYPE_UINT16, records.TYPE_BCD32: records.TYPE_UINT32}
-_NOT_NUMBERS: Final = (
-    records.TYPE_BOOL,
-    records.TYPE_STRING,
-)  # No EURange: AnalogItemType is a Number; OPC 10000-8, 5.3.2.3.
+# No EURange: AnalogItemType is a Number; OPC 10000-8, 5.3.2.3.
+_NOT_NUMBERS: Final = (records.TYPE_BOOL, records.TYPE_STRING)
 _ELEMENT_BYTES: Final = (0, 1, 1, 1, 2, 2, 4, 4, 8, 8, 4, 8, 1, 2, 4)  # Of an array's element in its cell, by type.
 
 

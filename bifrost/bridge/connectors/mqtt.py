@@ -48,9 +48,8 @@ _TURN_RECORDS: Final = 32  # After so many records or bytes the loop has its tur
 _TURN_BYTES: Final = 64 << 10
 _FAREWELL_S: Final = 0.5
 _NOT_IN_TOPIC: Final = frozenset("+#\0")  # MQTT 5.0, 4.7.1 and 4.7.3.
-_NEVER_ACCEPTED: Final = frozenset(
-    {0x90, 0x99}
-)  # Topic and format of this message; one too long may be cut. MQTT 5.0, 2.4.
+# Topic and format of this message; one too long may be cut. MQTT 5.0, 2.4.
+_NEVER_ACCEPTED: Final = frozenset({0x90, 0x99})
 _ID_UNKNOWN: Final = 0x92  # In PUBCOMP: the broker had finished this message before the connection was lost; 4.3.3.
 
 
