@@ -1,5 +1,5 @@
 # Two commands for everybody: `make run` and `make test`; both set up what they need, and say so.
-# `make help` lists the rest. All that is made lies in build/, .venv/, wheels/ and beside the Python files of bifrost/_native.
+# `make help` lists the rest. All that is made lies in build/, .venv/, wheels/, bifrost-demo/ and beside the Python files of bifrost/_native.
 
 PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
 	$(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)))
@@ -45,7 +45,7 @@ fuzz: $(VENV)/dev.stamp native ## C decoders, OPC UA port, failing allocations, 
 	$(BIN)/python -m tests.crash faults
 
 clean: ## delete what was made; the virtual environment and the fetched sources stay
-	rm -rf build dist wheels *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks
+	rm -rf build dist wheels bifrost-demo *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks
 	rm -f bifrost/_native/*.so
 	find bifrost csrc/builder cross tests -name __pycache__ -prune -exec rm -rf {} +
 
