@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,16 +15,10 @@ from bench.bench_opcua import browse_folder, connected_to
 from bench.bench_scale import ROOT, Gateway, many_plants, write_configuration
 from bench.ratio import require_at_most
 from tests.interop.opcua_bench import Follower, node, until
+from tests.interop.peers.brokers import free_port
 
 LOAD_TAGS = 100_000
 FOLLOWED = 1_000
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
 
 
 async def visit(url: str, devices: int, tags: int) -> None:

@@ -5,9 +5,8 @@ What a fence says is what is done with its block:
 - ``python``: run, all blocks of a page in one namespace;
 - ``toml``, ``csv`` and others with a file name: saved under that name; TOML must be TOML, with or without one;
 - ``console``: lines with ``$`` are typed into one shell; the lines after them are what must come out. ``…`` stands for
-anything in a
-  line, and alone for any number of lines; how many spaces there are does not matter. A command that ends with ``&``
-  goes on.
+  anything in a line, and alone for any number of lines; how many spaces there are does not matter. A command that ends
+  with ``&`` goes on.
 
 The ports that pages name are free ones here, the same for the whole page. The simulated plant is on the one that pages call 5020, unless
 the page starts it or has a plant of its own, a ``python`` block with a file name.
@@ -19,7 +18,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +25,8 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from tests.interop.peers.brokers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PORTS_IN_PAGES = ("5020", "4840", "9464", "18830")  # Plant, OPC UA, metrics, broker.
@@ -52,14 +52,6 @@ def blocks_of(page: Path) -> list[Block]:
         Block(found["language"], found["file"] or "", found["text"], text.count("\n", 0, found.start()) + 2)
         for found in _FENCE.finditer(text)
     ]
-
-
-def free_port() -> int:
-    """A TCP port on loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def run_page(page: Path, folder: Path) -> None:

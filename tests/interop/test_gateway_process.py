@@ -20,6 +20,7 @@ import pytest
 
 from bifrost.cli.live import GatewayClient
 from bifrost.core.errors import ConnectError
+from tests.interop.peers.brokers import free_port
 
 pytestmark = pytest.mark.interop
 
@@ -54,9 +55,7 @@ class Plant:
     """A pymodbus server process that can be killed and started again at the same port."""
 
     def __init__(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:

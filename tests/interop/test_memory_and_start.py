@@ -21,7 +21,8 @@ from bifrost._native import journal_records as j
 from bifrost.bridge.buffering.journal import Journal, SyncThread
 from bifrost.bridge.envelope import seal
 from bifrost.core.contracts import Record
-from tests.interop.peers.uplink_bench import Broker, Program, free_port, wait_for
+from tests.interop.peers.brokers import free_port
+from tests.interop.peers.uplink_bench import Broker, Program, wait_for
 from tests.interop.test_gateway_process import GatewayProcess
 
 pytestmark = pytest.mark.interop

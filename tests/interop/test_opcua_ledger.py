@@ -13,8 +13,8 @@ import pytest
 
 from bifrost.bridge.ledger import Reason
 from tests.interop.opcua_bench import Follower, client, compiled_only, node, run, until
+from tests.interop.peers.brokers import free_port
 from tests.interop.peers.plant_values import plant_tags
-from tests.interop.test_foreign_plant import free_ports
 from tests.interop.test_gateway_process import GatewayProcess, wait_for
 from tests.interop.test_reload import Plant
 
@@ -51,7 +51,7 @@ class LedgerGateway(GatewayProcess):
 
     def __init__(self, directory, port):
         super().__init__(directory, port)
-        self.places = {"directory": directory, "nobody": free_ports(1)[0], "data_dir": self.data_dir, "port": port}
+        self.places = {"directory": directory, "nobody": free_port(), "data_dir": self.data_dir, "port": port}
         self.write(KEPT, AWAY)
 
     def write(self, *uplinks):
@@ -71,7 +71,7 @@ class LedgerGateway(GatewayProcess):
 
 @pytest.fixture
 def plant():
-    made = Plant(free_ports(1)[0])
+    made = Plant(free_port())
     yield made
     made.kill()
 
@@ -82,6 +82,7 @@ def gateway(tmp_path, plant):
     try:
         made.start()
         wait_for(lambda: made.status["tags"]["good"] == 20, made.log)
+        wait_for(lambda: bool(made.status["opcua"]["url"]), made.log)  # Its certificate is made meanwhile.
         yield made
     finally:
         made.kill()

@@ -21,8 +21,8 @@ from pathlib import Path
 import pytest
 
 from tests.interop.opcua_bench import Follower, client, compiled_only, node, until
+from tests.interop.peers.brokers import free_port
 from tests.interop.peers.plant_values import plant_tags, value_at
-from tests.interop.test_foreign_plant import free_ports
 from tests.interop.test_gateway_process import PATIENCE_S, ROOT, bifrost, wait_for
 
 from asyncua.ua.uaerrors import UaStatusCodeError  # isort: skip  # skipped by the lines above where it is missing
@@ -62,7 +62,7 @@ class Gateway:
         self.port = port
         self.config = directory / "gateway.toml"
         self.log = directory / "log"
-        (self.http,) = free_ports(1)
+        self.http = free_port()
         self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.manager.bind(str(directory / "notify"))
         self.manager.setblocking(False)
@@ -94,6 +94,7 @@ class Gateway:
             self.process = subprocess.Popen(command, cwd=ROOT, stderr=log, env=environ)
         wait_for(lambda: self.hears("READY=1"), self.log)
         wait_for(lambda: self.status()["tags"]["good"] == 7, self.log)
+        wait_for(lambda: bool(self.status()["opcua"]["url"]), self.log)  # Its certificate is made meanwhile.
 
     def hears(self, words):
         with contextlib.suppress(BlockingIOError):
@@ -121,7 +122,7 @@ class Gateway:
 
 @pytest.fixture
 def plant():
-    made = Plant(free_ports(1)[0])
+    made = Plant(free_port())
     yield made
     made.kill()
 
@@ -216,7 +217,7 @@ def test_wrong_file_is_refused_with_its_message_and_exit_code_2(gateway):
 
 
 def test_configuration_that_does_not_work_is_taken_back(gateway):
-    (dead,) = free_ports(1)
+    dead = free_port()
     gateway.write(INTEGERS[:4], port=dead)
     answer = gateway.reload()
     assert answer.returncode == 1

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.interop.opcua_bench import client, compiled_only, node
-from tests.interop.peers.uplink_bench import free_port
+from tests.interop.peers.brokers import free_port
 from tests.interop.test_gateway_process import ROOT, GatewayProcess, Plant, wait_for
 
 pytestmark = [pytest.mark.interop, compiled_only]

@@ -12,17 +12,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 _START_S = 15.0
-_AMQTT = """
-import asyncio, logging
-from amqtt.broker import Broker
-async def main():
-    broker = Broker({{"listeners": {{"default": {{"type": "tcp", "bind": "127.0.0.1:{port}"}}}},
-                     "plugins": {{"amqtt.plugins.authentication.AnonymousAuthPlugin": {{"allow_anonymous": True}}}}}})
-    await broker.start()
-    await asyncio.Event().wait()
-logging.disable()
-asyncio.run(main())
-"""
 
 
 def need(program: str) -> str:
@@ -74,8 +63,8 @@ def mosquitto(directory: Path, config: str, port: int) -> Iterator[subprocess.Po
 
 @contextlib.contextmanager
 def amqtt(directory: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """An amqtt broker."""
-    command = [sys.executable, "-W", "ignore", "-c", _AMQTT.format(port=port)]
+    """An amqtt broker: that of `bifrost demo`."""
+    command = [sys.executable, "-W", "ignore", "-m", "bifrost.bridge.broker", "--port", str(port)]
     with running(command, port, directory / "amqtt.log") as process:
         yield process
 

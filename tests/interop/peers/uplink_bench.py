@@ -14,18 +14,11 @@ from typing import Any
 
 from bifrost.cli.live import GatewayClient
 from bifrost.core.errors import ConnectError
-from tests.interop.peers.brokers import need
+from tests.interop.peers.brokers import free_port, need
 from tests.interop.peers.plant_values import plant_tags
 
 ROOT = Path(__file__).parents[3]
 PATIENCE_S = 60.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_for(is_true: Callable[[], bool], what: Callable[[], str] = lambda: "it did not become true") -> None:
