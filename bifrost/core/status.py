@@ -9,7 +9,7 @@ from enum import IntEnum
 
 from bifrost.core.status_names import STATUS_NAMES
 
-__all__ = ["StatusCode", "is_bad", "is_good", "is_uncertain", "status_name"]
+__all__ = ["StatusCode", "is_bad", "is_good", "status_name"]
 
 
 class StatusCode(IntEnum):
@@ -49,11 +49,6 @@ _CODE_MASK = 0xFFFF0000  # Below are flags: overflow, limits, structure changed.
 def is_good(status: int) -> bool:
     """Whether the two severity bits say good (OPC UA Part 4 v1.05, 7.39.1)."""
     return status & _SEVERITY_MASK == 0
-
-
-def is_uncertain(status: int) -> bool:
-    """Whether the two severity bits say uncertain."""
-    return status & _SEVERITY_MASK == 0x40000000
 
 
 def is_bad(status: int) -> bool:
