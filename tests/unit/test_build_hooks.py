@@ -15,17 +15,25 @@ LIBRARY = (
 OURS = "int hooked(void);\nint hooked(void) { return 2; }\n"
 
 
-def check(directory, library, ours, other=""):
+@pytest.fixture
+def tools():
+    try:
+        return toolchain.native()
+    except BuildError as error:  # the pure environment has no compiler, and nothing to prove here
+        pytest.skip(str(error))
+
+
+def check(tools, directory, library, ours, other=""):
     texts = {"unit.c": "#pragma weak hooked\n" + library, "ours.c": ours, "other.c": other + "\nint other;\n"}
     for name, text in texts.items():
         (directory / name).write_text(text)
     units = [Unit(directory / name) for name in texts]
-    unit, hook, rest = compile_units(units, toolchain.native(), lambda _: None)
+    unit, hook, rest = compile_units(units, tools, lambda _: None)
     hooks.check(directory / "unit.c", unit, hook, [unit, hook, rest])
 
 
-def test_function_that_is_replaced_passes(tmp_path):
-    check(tmp_path, LIBRARY, OURS)
+def test_function_that_is_replaced_passes(tools, tmp_path):
+    check(tools, tmp_path, LIBRARY, OURS)
 
 
 @pytest.mark.parametrize(
@@ -38,9 +46,9 @@ def test_function_that_is_replaced_passes(tmp_path):
     ],
     ids=["renamed in the library", "not defined by us", "not declared weak", "defined a third time"],
 )
-def test_function_that_is_not_replaced_stops_the_build(tmp_path, library, ours, other):
+def test_function_that_is_not_replaced_stops_the_build(tools, tmp_path, library, ours, other):
     with pytest.raises(BuildError, match=r"should be ours are not \(docs/adr/0019\): (hooked|forgotten)\."):
-        check(tmp_path, library, ours, other)
+        check(tools, tmp_path, library, ours, other)
 
 
 def test_what_the_unit_declares_is_what_ours_defines():
