@@ -156,6 +156,7 @@ class Uplink:
         self._quarantine = Quarantine(str(directory / f"{config.name}.jsonl"), place.limits.quarantine_bytes_max)
         self._parts: _Parts | None = None
         self._unopened_since_ns = 0
+        self._unopened_reason = ""
 
     @staticmethod
     def check(config: UplinkConfig, gateway: str, limits: Limits) -> None:
@@ -240,8 +241,8 @@ class Uplink:
             journal = await Journal.open(
                 directory, limits, place.thread, now_ns=stamp_ns(place.clock), native=place.native
             )
-        except StorageError:
-            self._unopened_since_ns = since_ns
+        except StorageError as error:
+            self._unopened_since_ns, self._unopened_reason = since_ns, str(error)
             raise
         self._unopened_since_ns = 0
         return journal
@@ -312,7 +313,8 @@ class Uplink:
         parts = self._parts
         head = {"name": self.config.name, "url": self.config.url.text}
         if parts is None:
-            return head | {"state": DeliveryState.WAITING, "reason": "its journal is not open", "ledger": None}
+            reason = self._unopened_reason or "its journal is not open"
+            return head | {"state": DeliveryState.WAITING, "reason": reason, "ledger": None}
         report = parts.journal.report
         return head | {
             "state": parts.delivery.state,

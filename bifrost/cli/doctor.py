@@ -23,6 +23,7 @@ from bifrost.core.clock import clock_is_synchronised
 from bifrost.core.errors import ConfigError
 from bifrost.core.quantity import format_size
 from bifrost.gateway.memory import PROCESS_BYTES
+from bifrost.gateway.uplinks import left_buffers
 
 if TYPE_CHECKING:
     from bifrost.core.config import Config
@@ -88,6 +89,8 @@ def findings(config_path: str | None) -> Iterator[Finding]:
     )
     yield _descriptors(config)
     yield _data_directory(config)
+    for words in left_buffers(config):
+        yield Finding(Verdict.WARNING, "buffer", words)
     yield _memory(config)
 
 
@@ -144,8 +147,14 @@ def _data_directory(config: Config) -> Finding:
         return Finding(Verdict.PROBLEM, "data directory", f"{directory}: cannot be written")
     usage = os.statvfs(place)
     free_bytes = usage.f_bavail * usage.f_frsize
+    buffers_bytes = sum(uplink.buffer.disk_bytes_max for uplink in config.uplinks)
+    used_bytes = sum(file.stat().st_size for file in Path(directory, "journal").glob("*/*"))
     words = f"{directory}: {format_size(free_bytes >> 20 << 20)} free"
-    return Finding(Verdict.OK if free_bytes >= _DISK_FREE_BYTES_MIN else Verdict.WARNING, "data directory", words)
+    if free_bytes + used_bytes < buffers_bytes:
+        words += f", less than the buffers of the uplinks may need: {format_size(buffers_bytes)} (disk_bytes_max)"
+    elif free_bytes >= _DISK_FREE_BYTES_MIN:
+        return Finding(Verdict.OK, "data directory", words)
+    return Finding(Verdict.WARNING, "data directory", words)
 
 
 def _memory(config: Config) -> Finding:

@@ -121,7 +121,9 @@ def _uplink_lines(uplinks: list[dict[str, Any]]) -> list[str]:
         dropped = {reason: count for reason, count in ledger["dropped"].items() if count}
         is_said = uplink["reason"] and uplink["state"] != "connected"
         state = f"{uplink['state']}: {uplink['reason']}" if is_said else uplink["state"]
-        counts = [format_count(ledger.get(name, 0)) for name in names] + [format_count(sum(dropped.values()))]
+        counts = ["?"] * 4  # Nobody knows before the journal is open.
+        if uplink["ledger"]:
+            counts = [format_count(ledger[name]) for name in names] + [format_count(sum(dropped.values()))]
         rows.append((uplink["name"], state, *counts, uplink["url"]))
         reasons = ", ".join(f"{reason} {format_count(count)}" for reason, count in dropped.items())
         notes += [f"uplink {uplink['name']}: dropped: {reasons}"] if reasons else []

@@ -7,6 +7,7 @@ is never missing. A torn last line after a power cut is ended by a line feed at 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from typing import Self
@@ -25,29 +26,27 @@ _MODE = 0o640
 
 
 class AuditLog:
-    """An open audit log. A context manager; `close` may be called twice.
+    """The audit log. A context manager; `close` may be called twice.
+
+    A disk that is full or read-only is found by `append`, each time, until it is well: nothing else has to wait for it.
 
     Args:
         directory: Where the two files are; made if it is not there.
         bytes_max: Size of both files together (limit `audit_bytes_max`).
         utc_ns: UTC nanoseconds of now.
-
-    Raises:
-        StorageError: The directory or file cannot be made or opened.
     """
 
     def __init__(self, directory: str, bytes_max: int, utc_ns: Callable[[], int]) -> None:
+        self._directory = directory
         self._path = os.path.join(directory, _FILE)
         self._older_path = os.path.join(directory, _OLDER_FILE)
         self._file_bytes_max = bytes_max // 2
         self._utc_ns = utc_ns
         self._encoder = msgspec.json.Encoder()
         self._descriptor = -1
-        try:
-            os.makedirs(directory, exist_ok=True)
+        self._size = 0
+        with contextlib.suppress(OSError):
             self._open()
-        except OSError as error:
-            raise StorageError(f"the audit log {self._path!r} cannot be opened: {error.strerror}") from error
 
     def append(self, event: str, who: str, *, durable: bool = True, **details: object) -> None:
         """Add one record.
@@ -60,13 +59,15 @@ class AuditLog:
             details: JSON values, for example ``tag``, ``old``, ``new``, ``result``.
 
         Raises:
-            StorageError: The disk is full or failed; earlier records are kept.
+            StorageError: The file cannot be made or opened, the disk is full or failed; earlier records are kept.
         """
         frame = {"time": format_time_ns(self._utc_ns()), "event": event, "who": who}
         line = self._encoded(frame, details)
         if len(line) > _RECORD_BYTES_MAX:
             line = self._encoder.encode(frame | {"truncated_bytes": len(line)}) + b"\n"
         try:
+            if self._descriptor < 0:
+                self._open()
             if self._size + len(line) > self._file_bytes_max:
                 self._rotate()
             self._write(line, durable)
@@ -93,11 +94,15 @@ class AuditLog:
             return self._encoder.encode(plain) + b"\n"
 
     def _open(self) -> None:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        self._descriptor = os.open(self._path, flags, _MODE)
-        self._size = os.fstat(self._descriptor).st_size
-        if self._size and os.pread(self._descriptor, 1, self._size - 1) != b"\n":
-            self._write(b"\n", durable=True)
+        os.makedirs(self._directory, exist_ok=True)
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _MODE)
+        try:
+            self._size = os.fstat(self._descriptor).st_size
+            if self._size and os.pread(self._descriptor, 1, self._size - 1) != b"\n":
+                self._write(b"\n", durable=True)
+        except OSError:
+            self.close()
+            raise
 
     def _write(self, line: bytes, durable: bool) -> None:
         """Append `line` whole, or take back what part of it was written."""

@@ -44,6 +44,7 @@ _MQTT_ALIASES = {
     "http": "ws",
     "https": "wss",
 }
+_MQTT_SCHEMES = frozenset({"mqtt", "mqtts", "ws", "wss"})
 _TOPIC_CHARACTERS_REFUSED = "+#"  # Wildcards; MQTT 5.0, 4.7.1.
 
 
@@ -129,7 +130,7 @@ def check_http(http: HttpConfig, sections: SectionReader) -> None:
 
 
 def check_uplinks(uplinks: Mapping[KeyPath, UplinkConfig], tags: TagColumns, sections: SectionReader) -> None:
-    """Schemes, topics and globs of the uplinks."""
+    """Schemes, topics, globs and client ids of the uplinks."""
     for path, uplink in uplinks.items():
         label = f"uplink.{uplink.name}"
         if uplink.url.scheme not in UPLINK_SCHEMES:
@@ -152,3 +153,20 @@ def check_uplinks(uplinks: Mapping[KeyPath, UplinkConfig], tags: TagColumns, sec
                     line=sections.source.line((*path, "tags")),
                     key=f"{label}.tags",
                 )
+    _check_client_ids(uplinks, sections)
+
+
+def _check_client_ids(uplinks: Mapping[KeyPath, UplinkConfig], sections: SectionReader) -> None:
+    """A broker ends the connection of a client when another one comes with its id (MQTT 5.0, 3.1.4-3), again and again."""
+    by_client: dict[tuple[str, str, int | None, str], UplinkConfig] = {}
+    for path, uplink in uplinks.items():
+        url = uplink.url
+        if url.scheme not in _MQTT_SCHEMES:
+            continue
+        other = by_client.setdefault((url.scheme, url.host, url.port, uplink.client_id), uplink)
+        if other is not uplink:
+            message = (
+                f"{uplink.client_id!r} is the id of uplink {other.name!r} at the same broker too, which lets in one client"
+                f" of a name; write for example client_id = {f'{uplink.client_id}-{uplink.name}'!r}"
+            )
+            sections.fault((*path, "client_id"), f"uplink.{uplink.name}.client_id", message)

@@ -22,7 +22,7 @@ from bifrost import __version__
 from bifrost.core.audit import AuditLog
 from bifrost.core.clock import Clock
 from bifrost.core.config import Config, load_config
-from bifrost.core.errors import AddressError, BifrostError, ConfigError, LimitError
+from bifrost.core.errors import AddressError, BifrostError, ConfigError, LimitError, StorageError
 from bifrost.core.log import fields, set_up_logging
 from bifrost.core.quantity import format_size
 from bifrost.core.rows import RowPool
@@ -45,7 +45,7 @@ from bifrost.gateway.opcua import OpcUa
 from bifrost.gateway.polling import Polled, define_rows, make_pollers, poller_children
 from bifrost.gateway.reload import Reloader
 from bifrost.gateway.supervisor import Child, ChildStatus, Supervisor
-from bifrost.gateway.uplinks import Uplinks
+from bifrost.gateway.uplinks import Uplinks, left_buffers
 from bifrost.gateway.writing import Delivery
 from bifrost.plc.scan import Device, Scanner
 
@@ -71,7 +71,6 @@ class Gateway:
         ConfigError: A device's settings cannot work.
         AddressError: A tag's address cannot be read.
         LimitError: Something does not fit into the limits.
-        StorageError: The audit log cannot be opened.
         OSError: The system refuses a thread.
     """
 
@@ -139,7 +138,7 @@ class Gateway:
         if self.diagnostics is not None and self.opcua is not None:
             children += [Child("diagnostics", self.diagnostics.run), Child("opcua", self.opcua.run)]
         children += self.uplinks.children()
-        self.audit.append("start", "gateway", version=self.version, config=self.config.file)
+        self.note("start", "gateway", {"version": self.version, "config": self.config.file}, is_durable=True)
         async with asyncio.TaskGroup() as group:
             task = group.create_task(self.supervisor.run(children), name="supervisor")
             self._log_summary()
@@ -148,7 +147,14 @@ class Gateway:
             self.notifier.stopping()
             task.cancel()
         await self.uplinks.close()
-        self.audit.append("stop", "gateway")
+        self.note("stop", "gateway", {}, is_durable=True)
+
+    def note(self, event: str, who: str, details: Mapping[str, Any], *, is_durable: bool = False) -> None:
+        """Adds to the audit log what has happened anyway: a disk that does not take it is said in the log and stops nothing."""
+        try:
+            self.audit.append(event, who, durable=is_durable, **details)
+        except StorageError as error:
+            _log.warning("the audit log failed", extra=fields(event=event, error=error))
 
     def close(self) -> None:
         """Ends polling and closes files. Safe to call twice."""
@@ -217,7 +223,7 @@ class Gateway:
 
     def _warnings(self) -> list[str]:
         fallback = [] if self.runtime.backend.BACKEND == "c" else [_FALLBACK_WARNING]
-        return [*self.config.warnings, *fallback]
+        return [*self.config.warnings, *left_buffers(self.config), *fallback]
 
     def _make_devices(self) -> list[Polled]:
         devices = []

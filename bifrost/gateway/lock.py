@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
 from types import TracebackType
@@ -29,7 +31,7 @@ class DirectoryLock:
         path = os.path.join(directory, _FILE)
         try:
             os.makedirs(directory, exist_ok=True)
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            self._descriptor = _open(path)
         except OSError as error:
             raise StorageError(
                 f"the data directory {directory!r} cannot be written: {error.strerror}; set data_dir in [gateway]"
@@ -42,8 +44,9 @@ class DirectoryLock:
             raise StorageError(
                 f"another gateway (pid {holder or 'unknown'}) uses the data directory {directory!r}; stop it, or set another data_dir"
             ) from None
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # Only for the message above; a full disk is no reason not to start.
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def close(self) -> None:
         """Gives the lock back; the file stays. Safe to call twice."""
@@ -58,3 +61,13 @@ class DirectoryLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _open(path: str) -> int:
+    """Opens the file to be locked. Raises OSError."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # It was there before a failing disk was made read-only.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from bifrost.core.background import in_background
 from bifrost.core.config import Config
 from bifrost.core.contracts import FaceEvent, FaceWrite
-from bifrost.core.errors import ConfigError, StorageError
+from bifrost.core.errors import ConfigError
 from bifrost.core.limits import Region
 from bifrost.core.log import fields
 from bifrost.core.status import StatusCode
@@ -157,10 +157,7 @@ class OpcUa:
         """See `core.contracts.FaceOwner`."""
         level = logging.WARNING if event.is_warning else logging.INFO
         _log.log(level, "OPC UA: %s", event.name.replace("_", " "), extra=fields(who=event.who, **event.details))
-        try:
-            self._gateway.audit.append(f"opcua_{event.name}", event.who, durable=False, **event.details)
-        except StorageError as error:
-            _log.warning("the audit log failed", extra=fields(error=error))
+        self._gateway.note(f"opcua_{event.name}", event.who, event.details)
 
 
 def _users(config: Config) -> Users:

@@ -22,7 +22,7 @@ from bifrost._native import records
 from bifrost.core.background import in_background
 from bifrost.core.clock import format_time_ns
 from bifrost.core.config import Config, read_config
-from bifrost.core.errors import BifrostError, LimitError, StorageError
+from bifrost.core.errors import BifrostError, LimitError
 from bifrost.core.log import fields
 from bifrost.core.secrets import SECRETS
 from bifrost.core.status import is_good, status_name
@@ -157,10 +157,7 @@ class Reloader:
         told = {key: value for key, value in self.last.items() if key != "time"}
         level = logging.INFO if failure is None else logging.ERROR
         _log.log(level, "reload", extra=fields(who=asked.who, **told))
-        try:
-            self._gateway.audit.append("reload", asked.who, **told)
-        except StorageError as error:
-            _log.error("the audit log failed", extra=fields(error=error))
+        self._gateway.note("reload", asked.who, told, is_durable=True)
         if asked.answer is None or asked.answer.done():
             return
         if failure is None:

@@ -35,7 +35,15 @@ if TYPE_CHECKING:
     from bifrost.core.metrics import Metrics
     from bifrost.gateway.app import Gateway
 
-__all__ = ["SERIES_PER_UPLINK", "Uplinks", "check_uplinks", "missing_secrets", "uplink_regions", "watch_uplinks"]
+__all__ = [
+    "SERIES_PER_UPLINK",
+    "Uplinks",
+    "check_uplinks",
+    "left_buffers",
+    "missing_secrets",
+    "uplink_regions",
+    "watch_uplinks",
+]
 
 _log = logging.getLogger("bifrost.gateway.uplinks")
 
@@ -74,6 +82,18 @@ def missing_secrets(config: Config) -> Iterator[tuple[str, str]]:
                     f"uplink.{uplink.name}.{key}",
                     f"there is no file {os.path.join(directory, secret.name)!r} on this machine",
                 )
+
+
+def left_buffers(config: Config) -> Iterator[str]:
+    """A sentence for each buffer on the disk whose uplink is not configured: it was removed, or has another name now."""
+    names = {uplink.name for uplink in config.uplinks}
+    for folder in sorted(Path(config.gateway.data_dir, "journal").glob("*/")):
+        size_bytes = sum(file.stat().st_size for file in folder.glob("*.bfs"))
+        if size_bytes and folder.name not in names:
+            yield (
+                f"{folder} is the buffer of an uplink {folder.name!r} that is not configured, and has {size_bytes >> 10} KiB:"
+                " an uplink of that name sends what waits in it; else delete the folder"
+            )
 
 
 def make_connector(config: Config, uplink: UplinkConfig) -> Connector:
@@ -153,6 +173,8 @@ class Uplinks:
             if name not in same:
                 await gateway.supervisor.stop(_child(uplink).name)
                 await uplink.close()
+        for warning in left_buffers(config):
+            _log.warning("an uplink is gone", extra=fields(warning=warning))
         self._uplinks = [before[uplink.name] for uplink in config.uplinks if uplink.name in same]
         for index, settings in enumerate(config.uplinks):
             if settings.name in same:
@@ -191,12 +213,7 @@ class Uplinks:
         words = "samples were dropped" if burst.is_over else "samples are being dropped"
         _log.warning(words, extra=fields(uplink=name, reason=burst.reason, samples=burst.samples))
         event = "uplink_dropped" if burst.is_over else "uplink_dropping"
-        try:
-            self._gateway.audit.append(
-                event, "gateway", durable=False, uplink=name, reason=str(burst.reason), samples=burst.samples
-            )
-        except StorageError as error:
-            _log.warning("the audit log failed", extra=fields(error=error))
+        self._gateway.note(event, "gateway", {"uplink": name, "reason": burst.reason, "samples": burst.samples})
 
 
 def _child(uplink: Uplink) -> Child:

@@ -101,7 +101,8 @@ class Journal:
         try:
             return cls(await thread.submit(work), thread)
         except OSError as error:
-            raise StorageError(f"the journal in {directory} can't be opened: {error.strerror}") from error
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise StorageError(f"the journal in {directory} can't be opened: {reason}") from error
 
     async def stream(self, name: str) -> int:
         """Number of the stream `name`, as `append` takes it; the same for the life of the store. Waits for a job.

@@ -156,7 +156,8 @@ class MqttConnector:
             wire = await self._dialer.dial(self._dial, attempt)
         except (OSError, ValueError) as error:
             words = explain(error) if isinstance(error, OSError) else str(error)
-            raise ConnectError(f"cannot connect to {address}: {words} ({attempt.stage})") from error
+            where = "" if attempt.stage == f"connecting to {self._settings.host}" else f" ({attempt.stage})"
+            raise ConnectError(f"cannot connect to {address}: {words}{where}") from error
         attempt.stage = "the broker does not answer CONNECT"
         handlers = Handlers(self._welcomed, self._answered, self._news.set, self._is_waiting, self._lost)
         line = self._line = PahoLoop(client, self._settings, handlers)

@@ -42,7 +42,7 @@ def connect(
     connection: socket.socket | None = None
     for index, (family, kind, protocol, _, address) in enumerate(found):
         share_s = (deadline_s - time.monotonic()) / (len(found) - index)
-        attempt.stage = f"connecting to {address[0]} port {port}"
+        attempt.stage = f"connecting to {address[0]}"
         connection = socket.socket(family, kind, protocol)
         try:
             connection.settimeout(max(share_s, _TIMEOUT_MIN_S))

@@ -12,7 +12,6 @@ from bifrost.bridge.transformers.json import JsonEncoder
 from bifrost.bridge.transformers.samples import Encoder, Origin, Samples
 from bifrost.bridge.transformers.topics import TopicTemplate
 from bifrost.bridge.transformers.uns import UnsEncoder
-from bifrost.core.config_rules import nearest
 from bifrost.core.config_sections import UplinkConfig
 from bifrost.core.errors import ConfigError
 
@@ -30,14 +29,10 @@ def make_encoder(uplink: UplinkConfig, gateway: str, store: str) -> Encoder:
         store: Id of the journal; with stream and sequence it identifies a record.
 
     Raises:
-        ConfigError: This version has no such payload, or the topic cannot be one.
+        ConfigError: The topic cannot be one.
     """
     origin = Origin(gateway, uplink.name, store)
-    encoder = _ENCODERS.get(uplink.payload)
-    if encoder is None:
-        message = f"this version has no payload {uplink.payload!r}{nearest(uplink.payload, _ENCODERS)}"
-        raise ConfigError(message, key=f"uplink.{uplink.name}.payload")
     try:
-        return encoder(origin, uplink.topic, uplink.batch_bytes_max)
+        return _ENCODERS[uplink.payload](origin, uplink.topic, uplink.batch_bytes_max)
     except ValueError as error:
         raise ConfigError(str(error), key=f"uplink.{uplink.name}.topic") from error

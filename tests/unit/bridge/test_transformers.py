@@ -157,7 +157,6 @@ def test_names_are_split_at_the_first_two_dots():
 def test_an_uplink_gets_the_encoder_it_asks_for():
     uplink = UplinkConfig(name="plant", url=parse_url("mqtt://broker"))
     assert isinstance(make_encoder(uplink, "g", "s"), JsonEncoder)
-    with pytest.raises(ConfigError, match=r"uplink\.plant\.payload: this version has no payload 'neuron'"):
-        make_encoder(UplinkConfig(name="plant", url=uplink.url, payload="neuron"), "g", "s")
+    assert isinstance(make_encoder(UplinkConfig(name="plant", url=uplink.url, payload="uns"), "g", "s"), UnsEncoder)
     with pytest.raises(ConfigError, match=r"uplink\.plant\.topic"):
         make_encoder(UplinkConfig(name="plant", url=uplink.url, topic="a/#"), "g", "s")

@@ -226,7 +226,7 @@ def test_settings_that_cannot_work_are_refused_before_anything_is_opened(tmp_pat
         return str(caught.value)
 
     assert "needs a buffer of" in refusal('batch_bytes_max = "1 MiB"\n[uplink.buffer]\ndisk_bytes_max = "2 MiB"')
-    assert "no payload 'msgpack'" in refusal('payload = "msgpack"')
+    assert "batch_bytes_max" in refusal('batch_bytes_max = "256 MiB"\n[uplink.buffer]\ndisk_bytes_max = "10 GiB"')
 
 
 @pytest.mark.parametrize("disk", ["1 MiB", "10 MiB", "256 MiB", "10 GiB"])

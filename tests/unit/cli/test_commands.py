@@ -165,6 +165,13 @@ def test_limits_are_those_of_the_configuration(configuration, capsys):
 def test_doctor_finds_what_is_wrong(configuration, capsys, monkeypatch):
     found = {item["what"]: item["verdict"] for item in told(capsys, "doctor", "-c", str(configuration))}
     assert found["configuration"] == found["file descriptors"] == found["data directory"] == "ok"
+    buffers = '[[uplink]]\nname = "large"\nurl = "mqtt://b"\n[uplink.buffer]\ndisk_bytes_max = "16384 GiB"\n'
+    text = configuration.read_text()
+    configuration.write_text(f"{text}\n{buffers}")
+    (said,) = [item for item in told(capsys, "doctor", "-c", str(configuration)) if item["what"] == "data directory"]
+    assert said["verdict"] == "warning"
+    assert "less than the buffers of the uplinks may need" in said["words"]
+    configuration.write_text(text)
     monkeypatch.setattr(doctor, "_cgroup_memory_bytes", lambda: 32 << 20)
     monkeypatch.setattr("resource.getrlimit", lambda number: (10, 10))
     found = {item["what"]: item["verdict"] for item in told(capsys, "doctor", "-c", str(configuration), code=1)}

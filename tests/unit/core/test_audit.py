@@ -118,5 +118,25 @@ def test_a_partial_write_is_taken_back(directory, monkeypatch):
 
 def test_a_directory_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="cannot be opened"):
-        open_log(str(tmp_path / "file" / "state"))
+    with open_log(str(tmp_path / "file" / "state")) as log, pytest.raises(StorageError, match="Not a directory"):
+        log.append("start", "gateway")
+
+
+def test_a_disk_that_is_full_at_the_start_is_used_when_it_is_well_again(directory, monkeypatch):
+    with open_log(directory) as log:
+        log.append("start", "gateway")
+    with open(os.path.join(directory, "audit.jsonl"), "ab") as file:
+        file.write(b"torn")
+    monkeypatch.setattr(os, "write", refuse_to_write)
+    with open_log(directory) as log:
+        with pytest.raises(StorageError, match="No space left"):
+            log.append("write", "cli")
+        monkeypatch.undo()
+        log.append("write", "cli", number=2)
+    with open(os.path.join(directory, "audit.jsonl"), "rb") as file:
+        lines = file.read().splitlines()
+    assert (lines[1], json.loads(lines[2])["number"]) == (b"torn", 2)
+
+
+def refuse_to_write(descriptor, data):
+    raise OSError(28, "No space left on device")

@@ -29,7 +29,7 @@ def device(name, unit=1):
 
 
 def test_devices_and_uplinks_of_all_files_follow_each_other_by_file_name(load):
-    uplink = '[[uplink]]\nname = "{name}"\nurl = "mqtt://broker"\n'
+    uplink = '[[uplink]]\nname = "{name}"\nurl = "mqtt://broker-{name}"\n'
     config = load(
         GATEWAY + device("a") + device("b", 2),
         b=device("d", 4) + uplink.format(name="two"),

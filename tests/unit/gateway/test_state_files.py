@@ -1,6 +1,7 @@
 """The lock of the data directory and the store of what drivers learned: files that must survive any end of the process."""
 
 import asyncio
+import errno
 import os
 
 import pytest
@@ -24,6 +25,29 @@ def test_data_directory_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be written"):
         DirectoryLock(str(tmp_path / "file" / "data"))
+
+
+def test_a_full_disk_is_no_reason_not_to_start(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    with DirectoryLock(str(tmp_path)), pytest.raises(StorageError, match="another gateway"):
+        DirectoryLock(str(tmp_path))
+
+
+def test_a_disk_that_was_made_read_only_is_no_reason_not_to_start(tmp_path, monkeypatch):
+    DirectoryLock(str(tmp_path)).close()
+    really_open = os.open
+
+    def open_to_read(path, flags, *arguments):
+        if flags & os.O_RDWR:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return really_open(path, flags, *arguments)
+
+    monkeypatch.setattr(os, "open", open_to_read)
+    with DirectoryLock(str(tmp_path)), pytest.raises(StorageError, match="another gateway"):
+        DirectoryLock(str(tmp_path))
 
 
 def learn(directory, *, configured=(), **learned):

@@ -15,6 +15,7 @@ from bifrost.core.errors import ConfigError
 from bifrost.gateway import health
 from bifrost.gateway.app import Gateway
 from bifrost.gateway.check import check_file
+from bifrost.gateway.uplinks import left_buffers
 from bifrost.plc.modbus.address import Table
 from bifrost.plc.modbus.memory import Memory
 from bifrost.plc.modbus.server import ModbusServer
@@ -134,7 +135,7 @@ def test_status_shows_where_samples_are_and_why_some_are_gone():
     lines = status_lines(status)
     shown = [" ".join(line.split()) for line in lines]
     assert "out waiting: refused 12 000 9 000 2 990 10 mqtt://b" in shown
-    assert "other waiting: its journal is not open 0 0 0 0 mqtt://c" in shown
+    assert "other waiting: its journal is not open ? ? ? ? mqtt://c" in shown
     assert "uplink out: dropped: lapped 10" in shown
     assert any("2026-11-22T09:00:00.000000Z" in line for line in shown)
     assert "uplink out: the journal is at its disk cap" in shown
@@ -143,7 +144,6 @@ def test_status_shows_where_samples_are_and_why_some_are_gone():
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ('linger = "10 ms"', 'payload = "msgpack"', "no payload 'msgpack'"),
         (
             'linger = "10 ms"',
             'batch_bytes_max = "2 MiB"\n[uplink.buffer]\ndisk_bytes_max = "4 MiB"',
@@ -163,3 +163,28 @@ def test_uplink_that_cannot_work_is_refused_by_check_and_by_the_start(tmp_path, 
             Gateway(load_config(path, {}))
 
     asyncio.run(start())
+
+
+def test_buffer_of_an_uplink_that_is_not_configured_is_named(tmp_path):
+    """Renamed or removed: what waits in it is neither sent nor deleted, so somebody has to know."""
+
+    def warnings(path: str) -> list[str]:
+        return list(left_buffers(load_config(path, {})))
+
+    path = write_configuration(tmp_path, 502)
+    assert warnings(path) == []
+    for name, files in (("out", ("00000001.bfs",)), ("old", ("00000001.bfs", "00000002.bfs")), ("empty", ())):
+        folder = tmp_path / "data" / "journal" / name
+        folder.mkdir(parents=True)
+        for file in files:
+            (folder / file).write_bytes(bytes(1 << 20))
+    (warning,) = warnings(path)
+    assert "an uplink 'old' that is not configured, and has 2048 KiB" in warning
+    path = write_configuration(tmp_path, 502, **{'name = "out"': 'name = "new"'})
+    assert [words in found for words, found in zip(("'old'", "'out'"), warnings(path), strict=True)] == [True, True]
+
+    async def run() -> None:
+        with Gateway(load_config(path, {})) as gateway:
+            assert gateway.warnings[:2] == warnings(path)
+
+    asyncio.run(run())
