@@ -63,12 +63,14 @@ class Ledger:
 
     Attributes:
         staged: Samples read from the ring and not yet in the journal.
+        overwritten: Of those waiting in the ring, how many are overwritten for sure; as of the last look.
         unclean_since_ns: UTC nanoseconds of the last commit before the last unclean stop; 0: every stop was clean.
         committed_ns: UTC nanoseconds of the last commit of the process before; 0: there was none.
     """
 
     def __init__(self, report: JournalReport) -> None:
         self.staged = 0
+        self.overwritten = 0
         self.unclean_since_ns = 0
         self._report = report
         self._journaled = report.samples_total
@@ -95,6 +97,8 @@ class Ledger:
     def dropped(self, reason: Reason) -> int:
         """Samples dropped for `reason`."""
         kept = _IN_JOURNAL.get(reason)
+        if reason is Reason.LAPPED:
+            return self._lost[reason] + self.overwritten
         return self._lost[reason] + (self._report.done[kept] if kept is not None else 0)
 
     def lose(self, reason: Reason, count: int) -> None:
@@ -133,12 +137,13 @@ class Ledger:
         """The ledger for people and programs.
 
         Args:
-            waiting: Samples that are in the ring and not read yet; they are acquired and buffered as well.
+            waiting: Samples that are in the ring and not read yet; they are acquired as well, and those of them that are
+                not `overwritten` buffered.
         """
         return {
             "acquired": self.acquired + waiting,
             "acknowledged": self.acknowledged,
-            "buffered": self.buffered + waiting,
+            "buffered": self.buffered + waiting - self.overwritten,
             "dropped": {str(reason): self.dropped(reason) for reason in Reason},
             "unclean_stop": {"since": format_time_ns(self.unclean_since_ns)} if self.unclean_since_ns else None,
         }

@@ -150,6 +150,20 @@ class Stream:
             since = switch.count_after
         return waiting + self._count(self._latest_rows)[1] - since
 
+    def overwritten_count(self, ring_changes_count: int) -> int:
+        """Of `waiting_count`, how many are overwritten for sure, and will be lapped once they are settled.
+
+        At least so many, since the ring, of `ring_changes_count` changes, holds those of other tags too. Together with
+        `lapped_count` it never falls while the stream stands or reads.
+        """
+        if self._settlement is not None:
+            head, count = self._settlement
+            return max(0, self._beyond(count) - (head - self._cursor.position))
+        head, _ = self._count(self._latest_rows)
+        if head - self._cursor.position <= ring_changes_count:
+            return 0
+        return max(0, self.waiting_count() - ring_changes_count)
+
     def select(self, rows: array[int], deadband: Deadband | None = None) -> None:
         """Follows `rows` from now on, with another deadband; what is in the ring already belongs to the rows until now.
 

@@ -35,6 +35,7 @@ from bifrost.core.errors import ConfigError, StorageError
 from bifrost.core.limits import Limits, Region
 from bifrost.core.log import fields
 from bifrost.core.quantity import format_size
+from bifrost.core.runtime import table_limits
 from bifrost.core.table import TagTable
 
 if TYPE_CHECKING:
@@ -224,9 +225,15 @@ class Uplink:
     async def _watch(self, parts: _Parts) -> None:
         """Reports what was dropped."""
         while True:
+            self._look(parts)
             for burst in parts.drops.look(self._place.clock.now_ns()):
                 self._place.on_burst(self.config.name, burst)
             await asyncio.sleep(_LOOK_S)
+
+    def _look(self, parts: _Parts) -> None:
+        """While the outbox is blocked, nobody reads the ring: what is overwritten there is told all the same."""
+        changes_count = table_limits(self._place.limits).ring_changes_count
+        parts.ledger.overwritten = self._stream.overwritten_count(changes_count)
 
     async def _open_journal(self) -> Journal:
         """Opens the journal; after a minute of failures without those of its files that cannot be read."""
@@ -315,6 +322,7 @@ class Uplink:
         if parts is None:
             reason = self._unopened_reason or "its journal is not open"
             return head | {"state": DeliveryState.WAITING, "reason": reason, "ledger": None}
+        self._look(parts)
         report = parts.journal.report
         return head | {
             "state": parts.delivery.state,

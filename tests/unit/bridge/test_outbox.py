@@ -119,6 +119,10 @@ def test_full_disk_drops_what_comes_last_or_blocks_until_there_is_room(tmp_path,
             assert rig.dropped(Reason.CAP) > 0 if drops_newest else rig.dropped(Reason.CAP) == 0
             if not drops_newest:
                 assert rig.outbox.waiting_count() > RING
+                rig.ledger.overwritten = rig.stream.overwritten_count(RING)
+                assert rig.dropped(Reason.LAPPED) == rig.outbox.waiting_count() - RING
+                assert rig.balance()["buffered"] < 300 - rig.dropped(Reason.LAPPED) + 1
+                rig.ledger.overwritten = 0
             while not rig.outbox.is_empty:
                 assert rig.journal.acknowledge(await read_all(rig))  # The destination takes them: there is room.
                 await rig.committer.commit()

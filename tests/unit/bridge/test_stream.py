@@ -65,6 +65,27 @@ def test_lapped_stream_counts_only_what_it_lost_of_its_own_tags(backend):
     assert (stream.acquired_count, stream.waiting_count()) == (10, 0)
 
 
+def test_what_is_overwritten_is_known_before_it_is_read_and_never_becomes_less(backend):
+    """A blocked outbox reads nothing for days: that its samples are gone must not wait until it reads again."""
+    table = make_table(backend)
+    stream = Stream(table, array("I", [1, 2]))
+    chance = random.Random(5)
+    lost = 0
+    for number in range(300):
+        for _ in range(chance.randrange(8)):
+            put(table, chance.randrange(4), number)
+        if number % 100 > 60:
+            stream.read(chance.randrange(1, 5))
+        told = stream.lapped_count + stream.overwritten_count(RING)
+        assert lost <= told
+        assert stream.overwritten_count(RING) <= stream.waiting_count()
+        lost = told
+    while stream.waiting_count():
+        stream.read(100)
+    assert stream.overwritten_count(RING) == 0
+    assert stream.lapped_count >= lost > 0
+
+
 def test_lap_is_known_when_the_stream_has_read_as_far_as_was_counted(backend):
     table = make_table(backend)
     stream = Stream(table, array("I", [1]))
