@@ -105,6 +105,11 @@ class Ledger:
         """`count` samples, not staged (any more), were dropped before they came into the journal."""
         self._lost[reason] += count
 
+    def give_up(self) -> None:
+        """What is staged, and what the journal has in memory only, will not be written: its buffer is full."""
+        self._lost[Reason.CAP] += self.staged + self._journaled - self._report.samples_total
+        self.staged, self._journaled = 0, self._report.samples_total
+
     def journal(self, count: int) -> None:
         """`count` staged samples are in the journal."""
         assert 0 <= count <= self.staged, (count, self.staged)
@@ -117,7 +122,7 @@ class Ledger:
 
     def pack(self, utc_ns: int) -> bytes:
         """What the journal does not count itself, for storing with a commit at `utc_ns`: little-endian, 64 bits each."""
-        counters = self._lost.values()
+        counters = [self._lost[reason] + (self.overwritten if reason is Reason.LAPPED else 0) for reason in Reason]
         return _HEAD.pack(_FORMAT, len(counters), utc_ns, self.unclean_since_ns) + b"".join(
             map(_COUNTER.pack, counters)
         )

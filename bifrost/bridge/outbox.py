@@ -124,6 +124,15 @@ class Outbox:
         """Samples in the ring, not read yet."""
         return self._stream.waiting_count()
 
+    def give_up(self, *, with_ring: bool) -> None:
+        """The buffer is full, and nobody will come back to what it did not take; `with_ring`: nor to what is in the ring."""
+        ledger = self._ledger
+        if with_ring:
+            ledger.lose(Reason.CAP, self.waiting_count() - ledger.overwritten)
+            ledger.lose(Reason.LAPPED, ledger.overwritten)
+            ledger.overwritten = 0
+        ledger.give_up()
+
     # ---- from the ring to staging
 
     def _pull(self, now_ns: int) -> bool:

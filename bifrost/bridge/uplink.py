@@ -299,11 +299,15 @@ class Uplink:
         _log.info("journal is open", extra=details)
         return _Parts(journal, ledger, drops, committer, outbox, delivery)
 
-    async def close(self) -> None:
-        """Writes what was read and not written, and closes the journal. `run` has ended. May be called twice."""
+    async def close(self, *, is_last: bool = False) -> None:
+        """Writes what was read and not written, and closes the journal. `run` has ended. May be called twice.
+
+        With `is_last` nobody will `succeed` it: what a full buffer leaves in the ring is dropped, and counted.
+        """
         parts, self._parts = self._parts, None
         if parts is None:
             return
+        parts.ledger.overwritten = 0  # Of what is in the ring a successor knows by itself.
         try:
             for _ in range(_CLOSE_ROUNDS_MAX):
                 while parts.outbox.step(self._place.clock.now_ns(), is_last=True):
@@ -313,7 +317,20 @@ class Uplink:
                     break
         except StorageError as error:
             _log.error("not everything could be written", extra=fields(uplink=self.config.name, reason=error))
+            if parts.journal.is_full:
+                self._look(parts)
+                await self._give_up(parts, with_ring=is_last)
         await parts.journal.close()
+
+    async def _give_up(self, parts: _Parts, *, with_ring: bool) -> None:
+        """Counts what a full buffer does not take, and stores the counters, which a full one does take."""
+        parts.outbox.give_up(with_ring=with_ring)
+        if not with_ring:
+            parts.ledger.overwritten = 0
+        try:
+            await parts.committer.commit(is_last=True)
+        except StorageError as error:
+            _log.debug("the buffer is full", extra=fields(uplink=self.config.name, reason=error))
 
     def record(self) -> dict[str, object]:
         """How it is doing, for people and programs."""

@@ -130,7 +130,7 @@ def _uplink_lines(uplinks: list[dict[str, Any]]) -> list[str]:
         if ledger.get("unclean_stop"):
             since = ledger["unclean_stop"]["since"]
             notes.append(
-                f"uplink {uplink['name']}: unclean stop: what was acquired shortly after {since} is not counted"
+                f"uplink {uplink['name']}: unclean stop: what was acquired after {since}, and not yet written, is not counted"
             )
         if uplink.get("journal", {}).get("failure"):
             notes.append(f"uplink {uplink['name']}: {uplink['journal']['failure']}")

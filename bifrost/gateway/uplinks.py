@@ -203,7 +203,7 @@ class Uplinks:
         """Writes what is left to the disk. The children have ended."""
         async with asyncio.TaskGroup() as group:
             for uplink in self._uplinks:
-                group.create_task(uplink.close(), name=f"uplink {uplink.config.name} close")
+                group.create_task(uplink.close(is_last=True), name=f"uplink {uplink.config.name} close")
 
     def stop_thread(self) -> None:
         """Ends the thread that waits for the disk, after its last job. Safe to call twice."""

@@ -286,3 +286,32 @@ def test_journal_that_cannot_be_opened_is_opened_after_a_minute_without_what_can
                 assert "a file was set aside" in made.uplink.record()["journal"]["alarms"]
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("on_full", ["block", "drop_newest"])
+def test_stop_with_a_full_buffer_counts_what_it_could_not_keep(tmp_path, on_full):
+    settings = f'[uplink.buffer]\non_full = "{on_full}"\ndisk_bytes_max = "1 MiB"'
+
+    async def run():
+        acquired = 0
+        async with house(tmp_path, uplink=settings) as made:
+            made.connector.refuse_open = "nobody is there"
+            async with made.running():
+                async with asyncio.timeout(60):
+                    while not made.uplink.record().get("journal", {"failure": ""})["failure"]:
+                        made.put(0, *range(RING))
+                        acquired += RING
+                        await asyncio.sleep(0)
+                made.put(0, *range(2 * RING))
+                acquired += 2 * RING
+                await made.until(acquired=acquired)
+            await made.uplink.close(is_last=True)
+        async with house(tmp_path, uplink=settings) as made:
+            made.connector.refuse_open = "nobody is there"
+            async with made.running():
+                await made.until(acquired=acquired)
+                ledger = made.ledger()
+                assert ledger["acquired"] == ledger["buffered"] + sum(ledger["dropped"].values())
+                assert ledger["dropped"]["cap"] > 0
+
+    asyncio.run(run())
