@@ -2,8 +2,8 @@
  *
  * Part of ua_unit.c. A password is kept as PBKDF2-HMAC-SHA256, which costs as much as its iterations; it is computed in the server's thread, so
  * the password that was right last is remembered as a keyed digest whose key is made at start: reconnects cost nothing. Failures are limited over
- * all clients; at the limit only remembered passwords are looked at. Everybody who is let in may read everything; only the role to write, and
- * only tags that are writable, may be written; nothing else can be changed by a client. */
+ * all clients; at the limit only remembered passwords are looked at. Everybody who is let in may read everything but who else is;
+ * that is for the role to write, the highest there is, and so are tags that are writable; nothing else can be changed by a client. */
 
 #define FAILURES_WINDOW (60 * UA_DATETIME_SEC)
 #define USER_HISTORY_MAX 8 /* users of one session in its diagnostics; the library would keep them all */
@@ -247,12 +247,22 @@ static UA_UInt32 rights_mask(UA_Server *library, UA_AccessControl *access, const
     return 0;
 }
 
+/* Names and certificates of other clients; OPC 10000-5, 6.3.4 and 6.3.5: not for everybody. */
+static bool is_about_others(const UA_NodeId *id) {
+    return id->namespaceIndex == 0 && id->identifierType == UA_NODEIDTYPE_NUMERIC &&
+           (id->identifier.numeric == UA_NS0ID_SERVER_SERVERDIAGNOSTICS_SESSIONSDIAGNOSTICSSUMMARY_SESSIONDIAGNOSTICSARRAY ||
+            id->identifier.numeric == UA_NS0ID_SERVER_SERVERDIAGNOSTICS_SESSIONSDIAGNOSTICSSUMMARY_SESSIONSECURITYDIAGNOSTICSARRAY);
+}
+
 static UA_Byte access_level(UA_Server *library, UA_AccessControl *access, const UA_NodeId *session, void *context, const UA_NodeId *id,
                             void *node) {
     (void)library, (void)access, (void)session, (void)node;
     const ua_login *login = context;
-    bool may_write = login != NULL && login->role == BF_UA_ROLE_WRITE && id->namespaceIndex == TAGS_NAMESPACE;
-    return may_write ? 0xFF : UA_ACCESSLEVELMASK_READ;
+    bool is_writer = login != NULL && login->role == BF_UA_ROLE_WRITE;
+    if (is_about_others(id)) {
+        return is_writer ? UA_ACCESSLEVELMASK_READ : 0;
+    }
+    return is_writer && id->namespaceIndex == TAGS_NAMESPACE ? 0xFF : UA_ACCESSLEVELMASK_READ;
 }
 
 static UA_Boolean may_execute(UA_Server *library, UA_AccessControl *access, const UA_NodeId *session, void *context, const UA_NodeId *id,

@@ -49,6 +49,36 @@ def test_summary_and_arrays_tell_of_sessions_and_subscriptions(server):
     run(work())
 
 
+@pytest.mark.parametrize("user", [None, "reader"])
+def test_who_else_is_connected_is_for_the_role_to_write(server, user):
+    """A read and a monitored item get the status and no value; the counts stay for everybody. OPC 10000-5, 6.3.4 and 6.3.5."""
+    summary = IDS.Server_ServerDiagnostics_SessionsDiagnosticsSummary_SessionDiagnosticsArray
+    security = IDS.Server_ServerDiagnostics_SessionsDiagnosticsSummary_SessionSecurityDiagnosticsArray
+
+    async def work():
+        async with client(server.url, user) as stranger, client(server.url) as operator:
+            for number in (summary, security):
+                hidden = stranger.get_node(ua.NodeId(number))
+                with pytest.raises(ua.UaStatusCodeError) as error:
+                    await hidden.read_value()
+                assert error.value.code == ua.StatusCodes.BadUserAccessDenied
+                for connected, expected in ((stranger, 0), (operator, 1)):
+                    asked = connected.get_node(ua.NodeId(number)).read_attribute(ua.AttributeIds.UserAccessLevel)
+                    assert (await asked).Value.Value == expected
+                follower = Follower()
+                subscription = await stranger.create_subscription(100, follower)
+                await subscription.subscribe_data_change(hidden)
+                await until(lambda came=follower.values: bool(came))
+                (first,) = follower.values[str(number)]
+                assert first.StatusCode.value == ua.StatusCodes.BadUserAccessDenied
+                assert first.Value is None or first.Value.Value is None
+            assert len(await operator.get_node(ua.NodeId(summary)).read_value()) == 2
+            count = IDS.Server_ServerDiagnostics_ServerDiagnosticsSummary_CurrentSessionCount
+            assert await stranger.get_node(ua.NodeId(count)).read_value() == 2
+
+    run(work())
+
+
 def test_session_costs_little_and_leaves_nothing(server):
     def held():
         return server.obey(counters=True)["memory_bytes"]
