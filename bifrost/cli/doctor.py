@@ -11,6 +11,7 @@ import os
 import resource
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,13 +21,14 @@ import msgspec
 from bifrost.cli.live import find_configuration
 from bifrost.cli.output import counted, print_json, table_lines
 from bifrost.core.clock import clock_is_synchronised
-from bifrost.core.errors import ConfigError
+from bifrost.core.errors import ConfigError, LimitError
 from bifrost.core.quantity import format_size
 from bifrost.gateway.memory import PROCESS_BYTES
 from bifrost.gateway.uplinks import left_buffers
 
 if TYPE_CHECKING:
     from bifrost.core.config import Config
+    from bifrost.opcua.security import Pki
 
 __all__ = ["Finding", "Verdict", "configure", "findings", "run"]
 
@@ -92,6 +94,7 @@ def findings(config_path: str | None) -> Iterator[Finding]:
     for words in left_buffers(config):
         yield Finding(Verdict.WARNING, "buffer", words)
     yield _memory(config)
+    yield from _opcua(config)
 
 
 def _modules() -> Iterator[Finding]:
@@ -165,6 +168,46 @@ def _memory(config: Config) -> Finding:
         return Finding(Verdict.OK, "memory", f"no limit of the control group; {needed}")
     verdict = Verdict.OK if limit_bytes >= needed_bytes else Verdict.PROBLEM
     return Finding(verdict, "memory", f"limit of the control group {format_size(limit_bytes >> 20 << 20)}; {needed}")
+
+
+def _opcua(config: Config) -> Iterator[Finding]:
+    """Where OPC UA is served and how, and what of certificates and users would keep clients out."""
+    if config.opcua is None:
+        return
+    from bifrost.opcua.security import Pki, access_of
+    from bifrost.opcua.users import Users
+
+    access, pki = access_of(config.opcua), Pki(config.gateway.data_dir)
+    guests = "guests may read" if access.is_anonymous else "users only"
+    words = f"opc.tcp://{config.opcua.bind}, {' '.join(access.policies)}, {guests}"
+    yield Finding(Verdict.WARNING if access.warnings else Verdict.OK, "opc ua server", words)
+    try:
+        users = Users(pki.users_file, config.limits.opcua_users_max).load()
+        yield Finding(Verdict.OK, "opc ua users", f"{counted(len(users), 'user')} (bifrost opcua user list)")
+    except (ConfigError, LimitError) as error:
+        yield Finding(Verdict.PROBLEM, "opc ua users", str(error))
+    yield _own_certificate(pki)
+    if rejected := pki.count("rejected"):
+        words = f"{counted(rejected, 'certificate')} rejected: bifrost opcua cert list, then cert trust THUMBPRINT"
+        yield Finding(Verdict.WARNING, "opc ua clients", words)
+
+
+def _own_certificate(pki: Pki) -> Finding:
+    from bifrost.opcua.certificate import parse_certificate
+
+    what = "opc ua certificate"
+    try:
+        found = pki.load_own()
+    except (ConfigError, ValueError) as error:
+        return Finding(Verdict.PROBLEM, what, str(error))
+    if found is None:
+        return Finding(Verdict.OK, what, "none yet; it is made at the first start")
+    certificate, now = parse_certificate(found[0]), datetime.now(UTC)
+    words = f"valid from {certificate.not_before:%Y-%m-%d} to {certificate.not_after:%Y-%m-%d}"
+    if certificate.not_before <= now <= certificate.not_after:
+        return Finding(Verdict.OK, what, words)
+    hint = f"if this machine's clock is right, move {pki.own_key.parent} away and restart to have a new one made"
+    return Finding(Verdict.PROBLEM, what, f"only {words}, so clients refuse it; {hint}")
 
 
 def _cgroup_memory_bytes() -> int | None:

@@ -18,6 +18,7 @@ import argparse
 import getpass
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from bifrost.cli.live import configuration_path
 from bifrost.cli.output import print_json, table_lines
 
 if TYPE_CHECKING:
+    from bifrost.opcua.certificate import Certificate
     from bifrost.opcua.security import Listed, Pki
     from bifrost.opcua.users import Users
 
@@ -73,7 +75,11 @@ def _certificates(options: argparse.Namespace, pki: Pki, action: str, word: str 
     elif action == "trust":
         listed = pki.add(Path(word), "trusted") if Path(word).is_file() else pki.find(word, ("rejected",))
         path = listed.path if listed.folder == "trusted" else pki.move(listed, "trusted")
-        _report(options, f"trusted: {_name(listed)}", {"trusted": str(path)})
+        assert listed.certificate is not None
+        pki.forget_rejected(listed.certificate)
+        never = _invalidity(listed.certificate)
+        note = f"; it is {never}, so its client is refused all the same" if never else ""
+        _report(options, f"trusted: {_name(listed)}{note}", {"trusted": str(path)})
     else:
         listed = pki.find(word, ("trusted",))
         path = pki.move(listed, "rejected")
@@ -92,7 +98,7 @@ def _list_certificates(options: argparse.Namespace, pki: Pki) -> None:
         if one.certificate is None:
             rows.append((one.folder, "", one.path.name, "not a certificate", ""))
             continue
-        until = one.certificate.not_after.date().isoformat()
+        until = " ".join((one.certificate.not_after.date().isoformat(), _invalidity(one.certificate))).rstrip()
         rows.append((one.folder, one.certificate.thumbprint[:12], one.certificate.subject, one.certificate.uri, until))
     print("\n".join(table_lines(("folder", "thumbprint", "subject", "application", "valid until"), rows)))
 
@@ -129,6 +135,12 @@ def _record(listed: Listed) -> dict[str, Any]:
             "self_signed": known.is_self_signed,
         }
     return record
+
+
+def _invalidity(certificate: Certificate) -> str:
+    """Whether it is out of its time, by this machine's clock; empty if not."""
+    now = datetime.now(UTC)
+    return "expired" if now > certificate.not_after else "not valid yet" if now < certificate.not_before else ""
 
 
 def _name(listed: Listed) -> str:

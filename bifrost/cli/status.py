@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bifrost.cli.live import GatewayClient, add_control_argument, connect_gateway
-from bifrost.cli.output import format_age, format_count, print_json, table_lines
+from bifrost.cli.output import counted, format_age, format_count, print_json, table_lines
 
 __all__ = ["configure", "read_status", "run", "status_lines"]
 
@@ -77,7 +77,11 @@ def _opcua_lines(opcua: Mapping[str, Any] | None) -> list[str]:
     if opcua is None:
         return []
     counts = [f"{opcua[key]} {words}" for key, words in _OPCUA_COUNTS.items() if key in opcua]
-    return [", ".join([f"opc ua: {opcua['url'] or 'not listening'}", *counts])]
+    lines = [", ".join([f"opc ua: {opcua['url'] or 'not listening'}", *counts])]
+    if rejected := opcua["certificates_rejected"]:
+        told = "bifrost opcua cert list (then cert trust THUMBPRINT)"
+        lines.append(f"opc ua: {counted(rejected, 'certificate')} in the folder rejected: {told}")
+    return lines
 
 
 def _reload_lines(last: Mapping[str, Any] | None) -> list[str]:

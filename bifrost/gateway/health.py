@@ -92,7 +92,7 @@ def status(gateway: Gateway) -> dict[str, Any]:
             for task in tasks
             if task.restarts or not task.name.startswith("link ")
         ],
-        "opcua": None if gateway.opcua is None else {"url": gateway.opcua.face.url, **gateway.opcua.counters()},
+        "opcua": None if gateway.opcua is None else gateway.opcua.record(),
         "reload": gateway.reloader.last or None,
         "warnings": gateway.warnings,
     }

@@ -81,11 +81,12 @@ class OpcUa:
         self._gateway = gateway
         self._group: asyncio.TaskGroup | None = None
         self._writes: dict[int, asyncio.Future[int]] = {}
+        self._pki = Pki(config.gateway.data_dir)
         (region,) = face_regions(config)
         settings = FaceSettings(
             bind=config.opcua.bind,
             access=access_of(config.opcua),
-            pki=Pki(config.gateway.data_dir),
+            pki=self._pki,
             users=_users(config),
             gateway_name=config.gateway.name,
             version=gateway.version,
@@ -126,6 +127,11 @@ class OpcUa:
             rows_count=gateway.runtime.table.rows_count,
             writes=gateway.config.gateway.writes,
         )
+
+    def record(self) -> dict[str, object]:
+        """Where it listens, how many refused certificates wait for a decision, and `counters`, for `bifrost status`."""
+        rejected = self._pki.count("rejected")
+        return {"url": self.face.url, "certificates_rejected": rejected, **self.face.counters()}
 
     def counters(self) -> Mapping[str, int]:
         """What the face holds and did."""

@@ -54,6 +54,7 @@ def why_record(gateway: Gateway, tag_id: int) -> dict[str, Any]:
         "learned": polled.driver.learned,
         "uplinks": _uplinks_of(gateway, tag_id),
         "opcua": None if gateway.opcua is None else f"ns=2;s={point.tag}",
+        "opcua_url": None if gateway.opcua is None else gateway.opcua.face.url,
         "writable": gateway.config.gateway.writes and tag.writable,
     }
     return facts | {"sentences": _sentences(facts, point.status)}
@@ -138,7 +139,8 @@ def _sentences(facts: dict[str, Any], status: int) -> list[str]:
         said.append(f"It is not among the last {_CHANGES_LOOKED_AT} changes of all tags.")
     said += [_uplink_sentence(uplink) for uplink in facts["uplinks"]] or ["No uplink carries it."]
     if facts["opcua"] is not None:
-        said.append(f"OPC UA clients see it as {facts['opcua']}.")
+        place = f"at {facts['opcua_url']}" if facts["opcua_url"] else "once the server listens"
+        said.append(f"OPC UA clients see it as {facts['opcua']} {place}.")
     return said
 
 

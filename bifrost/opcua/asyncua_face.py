@@ -36,7 +36,7 @@ from bifrost.core.tag import DataPoint
 from bifrost.opcua.address_space import KIND_FOLDER, KIND_TAG, NAMESPACE, Node, Space
 from bifrost.opcua.certificate import parse_certificate
 from bifrost.opcua.faces import FaceSettings, endpoint_url
-from bifrost.opcua.security import application_uri, write_private
+from bifrost.opcua.security import application_uri, certificate_days, write_private
 from bifrost.opcua.users import User
 
 __all__ = ["AsyncuaFace"]
@@ -48,7 +48,6 @@ _CHANGES_PER_COPY: Final = 4_096
 _NODES_PER_TURN: Final = 64
 _KEY_BITS: Final = 2_048
 _PUBLIC_EXPONENT: Final = 65_537  # F4; NIST FIPS 186-5, A.1.1.
-_CERTIFICATE_DAYS: Final = 3_650
 _BAD_SECURITY_CHECKS_FAILED: Final = 0x80130000
 _BAD_WRITE_NOT_SUPPORTED: Final = 0x80730000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -365,7 +364,7 @@ def _self_signed(subject: str, uri: str, host: str, now: datetime) -> tuple[byte
     names = [x509.UniformResourceIdentifier(uri), x509.DNSName(host), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     usage = x509.KeyUsage(True, True, True, True, False, True, False, False, False)
     extended = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
-    until = now + timedelta(days=_CERTIFICATE_DAYS)
+    until = now + timedelta(days=certificate_days(now))
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, until)
     certificate = (
         builder.add_extension(x509.SubjectAlternativeName(names), critical=False)

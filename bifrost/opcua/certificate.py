@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-__all__ = ["Certificate", "certificate_der", "parse_certificate"]
+__all__ = ["Certificate", "certificate_der", "key_fits", "parse_certificate"]
 
 _SEQUENCE: Final = 0x30
 _UTC_TIME: Final = 0x17
@@ -27,6 +27,8 @@ _COMMON_NAME: Final = bytes.fromhex("550403")  # 2.5.4.3
 _ORGANIZATION: Final = bytes.fromhex("55040a")  # 2.5.4.10
 _SUBJECT_ALT_NAME: Final = bytes.fromhex("551d11")  # 2.5.29.17
 _PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
+_PEM_KEY: Final = re.compile(rb"-----BEGIN (?:RSA )?PRIVATE KEY-----([A-Za-z0-9+/=\s]+)-----END")
+_MODULUS_BYTES_MIN: Final = 128
 _PARTS_MAX: Final = 64  # Elements looked at on one level; real certificates have a tenth of it.
 
 
@@ -69,6 +71,23 @@ def parse_certificate(der: bytes) -> Certificate:
         return _parse(der)
     except (IndexError, StopIteration, UnicodeDecodeError) as error:
         raise ValueError("not an X.509 certificate in DER") from error
+
+
+def key_fits(certificate: bytes, key: bytes) -> bool:
+    """Whether the RSA key `key` belongs to `certificate`, which is DER: the modulus of one is in the other.
+
+    The key is DER or PEM, bare or in PKCS #8, without a password. Raises ValueError if it is none. Source: RFC 8017, A.1.2;
+    RFC 5958, 2.
+    """
+    found = _PEM_KEY.search(key)
+    try:
+        parts = list(_parts(_first(base64.b64decode(found[1]) if found else key, _SEQUENCE)))
+        if parts[1][0] == _SEQUENCE:  # PKCS #8: version, algorithm, and the key as a text of bytes.
+            parts = list(_parts(_first(parts[2][1], _SEQUENCE)))
+        modulus = parts[1][1]
+    except (IndexError, StopIteration, ValueError) as error:
+        raise ValueError("not a private RSA key in DER") from error
+    return len(modulus) >= _MODULUS_BYTES_MIN and modulus in certificate
 
 
 def _parse(der: bytes) -> Certificate:

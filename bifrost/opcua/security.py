@@ -12,27 +12,34 @@ by the gateway's user only.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bifrost.core.background import in_background
 from bifrost.core.errors import ConfigError, StorageError
-from bifrost.opcua.certificate import Certificate, certificate_der, parse_certificate
+from bifrost.opcua.certificate import Certificate, certificate_der, key_fits, parse_certificate
 
 if TYPE_CHECKING:
     from bifrost.core.config_sections import OpcUaConfig
 
-__all__ = ["FOLDERS", "Access", "Listed", "Pki", "access_of", "application_uri"]
+__all__ = ["FOLDERS", "Access", "Listed", "Pki", "access_of", "application_uri", "certificate_days"]
 
 FOLDERS: Final = ("trusted", "issuers", "revoked", "rejected")
 """Below `pki/`, besides ``own``."""
 POLICY_NONE: Final = "None"
 
 _CERTIFICATE_BYTES_MAX: Final = 65_536
+_CERTIFICATE_DAYS: Final = 3_650  # Clients trust it by hand; a short life would stop plants and protect nobody.
+_CLOCK_SET: Final = datetime(
+    2026, 1, 1, tzinfo=UTC
+)  # A clock that says less was not set yet: a board without a battery.
+_ANEW: Final = "; move {} away and restart to have both made anew, which clients then have to trust again"
 _FILES_MAX: Final = 1_000  # Of one folder; more are not shown.
 _THUMBPRINT = re.compile(r"[0-9a-fA-F]{4,40}")
 _NOT_IN_A_URI = re.compile(r"[^A-Za-z0-9._~-]")
@@ -80,6 +87,14 @@ def application_uri(gateway_name: str, host: str | None = None) -> str:
     return f"urn:{_NOT_IN_A_URI.sub('-', host)}:bifrost:{_NOT_IN_A_URI.sub('-', gateway_name)}"
 
 
+def certificate_days(now: datetime) -> int:
+    """How long a certificate that is made `now` is valid: ten years, from 2026 on if the clock was not set yet.
+
+    A board without a battery starts in 1970, and ten years from there its certificate would be refused for ever.
+    """
+    return _CERTIFICATE_DAYS + max(0, (_CLOCK_SET - now).days)
+
+
 class Pki:
     """The folders of one gateway.
 
@@ -111,22 +126,33 @@ class Pki:
         """The own certificate and key, both DER; None if they were never made.
 
         Raises:
-            ConfigError: One of the two is missing, or the certificate is none or has no URI.
+            ConfigError: One of the two is missing or damaged, the certificate has no URI, or the key is another's.
         """
         found = [path for path in (self.own_certificate, self.own_key) if path.is_file()]
         if not found:
             return None
         if len(found) == 1:
             missing = self.own_key if found[0] == self.own_certificate else self.own_certificate
-            raise ConfigError(f"{found[0]} is there but {missing.name} is not; move it away to have both made anew")
+            raise ConfigError(f"{found[0]} is there but {missing.name} is not" + _ANEW.format("it"))
         try:
             der = certificate_der(_read(self.own_certificate))
             uri = parse_certificate(der).uri
         except ValueError as error:
-            raise ConfigError(f"{self.own_certificate}: {error}") from error
+            raise ConfigError(f"{self.own_certificate}: {error}" + self._anew) from error
         if not uri:
             raise ConfigError(f"{self.own_certificate}: names no URI, which OPC UA demands (OPC 10000-6, 6.2.2)")
-        return der, _read(self.own_key)
+        try:
+            key = _read(self.own_key)
+            is_its_key = key_fits(der, key)
+        except ValueError as error:
+            raise ConfigError(f"{self.own_key}: {error}" + self._anew) from error
+        if not is_its_key:
+            raise ConfigError(f"{self.own_key}: is not the key of {self.own_certificate.name}" + self._anew)
+        return der, key
+
+    @property
+    def _anew(self) -> str:
+        return _ANEW.format(self.own_key.parent)
 
     def store_own(self, certificate: bytes, key: bytes) -> None:
         """Keeps a new certificate and its key, the key first. Raises StorageError."""
@@ -167,6 +193,14 @@ class Pki:
                 except ValueError:
                     yield Listed(folder, path, None)
 
+    def count(self, folder: str) -> int:
+        """How many files a folder holds; 0 if it is not there or not ours to read."""
+        try:
+            names = os.listdir(self.folder(folder))
+        except OSError:
+            return 0
+        return sum(not name.startswith(".") for name in names)
+
     def find(self, word: str, folders: tuple[str, ...] = ("trusted", "rejected", "issuers")) -> Listed:
         """The one certificate that `word` means: the start of its thumbprint, its file's name, or its subject.
 
@@ -190,6 +224,13 @@ class Pki:
             raise StorageError(f"{listed.path} cannot be moved: {error.strerror}") from error
         return target
 
+    def forget_rejected(self, certificate: Certificate) -> None:
+        """Deletes `certificate` from the rejected ones: it is trusted now. What cannot be deleted stays, and does no harm."""
+        for listed in self.iterate(("rejected",)):
+            if listed.certificate == certificate:
+                with contextlib.suppress(OSError):
+                    listed.path.unlink()
+
     def add(self, source: Path, folder: str) -> Listed:
         """Copies a certificate (DER or PEM) from a file into a folder, named by its thumbprint.
 
@@ -197,8 +238,11 @@ class Pki:
             ValueError: It is no certificate.
             StorageError: It cannot be written.
         """
-        der = certificate_der(_read(source))
-        certificate = parse_certificate(der)
+        try:
+            der = certificate_der(_read(source))
+            certificate = parse_certificate(der)
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from error
         target = self.folder(folder) / f"{certificate.thumbprint}.der"
         try:
             self.prepare()

@@ -24,10 +24,10 @@ from bifrost.core.status import status_name
 from bifrost.core.table import decode_array, decode_text
 from bifrost.core.tag import Value
 from bifrost.opcua.address_space import Space
-from bifrost.opcua.certificate import parse_certificate
+from bifrost.opcua.certificate import Certificate, parse_certificate
 from bifrost.opcua.faces import FaceSettings, endpoint_url
 from bifrost.opcua.memory import server_limits
-from bifrost.opcua.security import application_uri
+from bifrost.opcua.security import application_uri, certificate_days
 from bifrost.opcua.users import User
 
 __all__ = ["OpcUaServer"]
@@ -35,9 +35,9 @@ __all__ = ["OpcUaServer"]
 _log = logging.getLogger("bifrost.opcua")
 
 _EVENTS_PER_TURN: Final = 256  # Then the loop's other callbacks have their turn.
-_CERTIFICATE_DAYS: Final = 3_650  # Clients trust it by hand; a short life would stop plants and protect nobody.
 _EXPIRES_SOON: Final = timedelta(days=30)
 _BAD_OUT_OF_MEMORY: Final = 0x80030000
+_BAD_CERTIFICATE_UNTRUSTED: Final = 0x801A0000
 _BAD_COMMUNICATION_ERROR: Final = 0x80050000
 _NO_STATUS: Final = 0
 _EVENT_NAMES: Final[Mapping[int, tuple[str, bool]]] = {
@@ -119,7 +119,7 @@ class OpcUaServer:
     def _start(self, certificate: bytes, key: bytes) -> None:
         settings = self._settings
         known = parse_certificate(certificate)
-        self._warn_of_certificate(known.uri, known.not_after)
+        self._warn_of_certificate(known)
         config = opcua.ServerConfig(
             url=endpoint_url(settings.bind, settings.bind.port),
             application_uri=known.uri,
@@ -160,19 +160,26 @@ class OpcUaServer:
         uri = application_uri(self._settings.gateway_name, host)
         _log.info("a certificate is made", extra=fields(uri=uri))
         status, certificate, key = opcua.make_certificate(
-            f"Bifrost {self._settings.gateway_name}", uri, host, _CERTIFICATE_DAYS
+            f"Bifrost {self._settings.gateway_name}", uri, host, certificate_days(self._now())
         )
         if status != _NO_STATUS:
             raise ConfigError(f"no certificate could be made: {status_name(status)}", key="opcua")
         return certificate, key
 
-    def _warn_of_certificate(self, uri: str, not_after: datetime) -> None:
+    def _warn_of_certificate(self, known: Certificate) -> None:
         expected = application_uri(self._settings.gateway_name)
-        if uri != expected:
-            _log.info("the certificate is of another name", extra=fields(uri=uri, expected=expected))
-        now = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self._settings.now_ns() // 1_000)
-        if not_after - now < _EXPIRES_SOON:
-            _log.warning("the OPC UA certificate expires", extra=fields(at=not_after.isoformat()))
+        if known.uri != expected:
+            _log.info("the certificate is of another name", extra=fields(uri=known.uri, expected=expected))
+        now = self._now()
+        hint = f"move {self._settings.pki.own_key.parent} away and restart to have a new one made"
+        if known.not_after - now < _EXPIRES_SOON:
+            _log.warning("the OPC UA certificate expires", extra=fields(at=known.not_after.isoformat(), hint=hint))
+        if known.not_before > now:
+            found = fields(before=known.not_before.isoformat(), now=now.isoformat())
+            _log.warning("the OPC UA certificate is not valid yet: is the clock right?", extra=found)
+
+    def _now(self) -> datetime:
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self._settings.now_ns() // 1_000)
 
     # ---- serving
 
@@ -238,6 +245,8 @@ class OpcUaServer:
         elif event.kind == opcua.EVENT_CERTIFICATE_REJECTED:
             who = "opcua"
             details |= {"subject": event.client, "thumbprint": event.user, "reason": status_name(event.status)}
+            if event.status == _BAD_CERTIFICATE_UNTRUSTED:
+                details["hint"] = f"bifrost opcua cert trust {event.user[:12].lower()}"
         elif event.status != _NO_STATUS:
             details["reason"] = status_name(event.status)
         return FaceEvent(name, who, is_warning, details)

@@ -107,7 +107,8 @@ class Users:
             document = tomllib.loads(content.decode())
             users = msgspec.convert(document.get("user", []), list[User])
         except (ValueError, msgspec.ValidationError) as error:
-            raise ConfigError(str(error), file=str(self._path)) from error
+            hint = "correct it, or move it away and add the users anew"
+            raise ConfigError(f"{error}; {hint}", file=str(self._path)) from error
         self._check(users)
         return users
 

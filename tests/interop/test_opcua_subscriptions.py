@@ -39,27 +39,51 @@ async def follow(connected, follower, names, *, publishing_ms=100, queue=200, sa
     return subscription
 
 
+def is_marked(value):
+    return value.StatusCode is not None and value.StatusCode.value & OVERFLOW == OVERFLOW
+
+
+async def kept_up(attempt):
+    """What `attempt` gives, which is lists of values, from the first time that the client kept up.
+
+    The client shares the processors with other tests. If it asks for nothing until a queue is full, the server says so by the overflow bit,
+    and it is tried again; a change that is missing without the bit is never excused.
+    """
+    for _ in range(4):
+        lists = await attempt()
+        if not any(is_marked(value) for values in lists for value in values):
+            return lists
+    pytest.fail("the client never kept up")
+
+
 def test_change_every_millisecond_for_ten_seconds_arrives_once_in_order(server):
     count = 10_000
+    start = datetime(1970, 1, 1, tzinfo=UTC)
 
-    async def work():
+    async def follow_ramp():
+        nonlocal start
         async with client(server.url) as connected:
+            server.put(TAG, 0.0)
             follower = Follower()
             await follow(connected, follower, [TAG])
             values = follower.values.setdefault(TAG, [])
-            await until(lambda: len(values) == 1)  # what the item has to begin with
+            await until(lambda: bool(values) and values[-1].Value.Value == 0.0)  # what the item has to begin with
+            values.clear()
             first_ns, _ = await asyncio.to_thread(server.obey, ramp=TAG, count=count, period_s=0.001)
-            await until(lambda: len(values) >= count + 1)
+            await until(lambda: bool(values) and values[-1].Value.Value == float(count))
             await asyncio.sleep(0.3)
-            got = values[1:]
-            assert [one.Value.Value for one in got] == [float(number + 1) for number in range(count)]
-            assert all(one.StatusCode is None or one.StatusCode.value == 0 for one in got)
             start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=first_ns // 1_000)
-            for number, one in enumerate(got):
-                expected = start + timedelta(milliseconds=number)
-                assert abs(one.SourceTimestamp - expected) <= timedelta(microseconds=2), number
+            return [values]
 
-    run(work())
+    async def work():
+        (got,) = await kept_up(follow_ramp)
+        assert [one.Value.Value for one in got] == [float(number + 1) for number in range(count)]
+        assert all(one.StatusCode is None or one.StatusCode.value == 0 for one in got)
+        for number, one in enumerate(got):
+            expected = start + timedelta(milliseconds=number)
+            assert abs(one.SourceTimestamp - expected) <= timedelta(microseconds=2), number
+
+    run(work(), patience_s=120)
 
 
 def test_short_queue_keeps_the_newest_and_sets_the_overflow_bit(server):
@@ -113,7 +137,7 @@ def test_two_clients_with_different_intervals_both_get_every_change(server):
 
 
 def test_item_made_in_a_burst_never_sees_time_go_backward(server):
-    async def work():
+    async def follow_burst():
         async with client(server.url) as connected:
             server.put(TAG, 500.0)
             server.begin(ramp=TAG, count=1_500, period_s=0.001)
@@ -127,11 +151,15 @@ def test_item_made_in_a_burst_never_sees_time_go_backward(server):
             for follower in followers:
                 values = follower.values.setdefault(TAG, [])
                 await until(lambda values=values: bool(values) and values[-1].Value.Value == 1_500.0)
-                numbers = [value.Value.Value for value in values]
-                steps = [(earlier, later) for earlier, later in itertools.pairwise(numbers) if later != earlier + 1]
-                assert steps in ([], [(500.0, 1.0)])  # what it had before the burst
+            return [follower.values[TAG] for follower in followers]
 
-    run(work())
+    async def work():
+        for values in await kept_up(follow_burst):
+            numbers = [value.Value.Value for value in values]
+            steps = [(earlier, later) for earlier, later in itertools.pairwise(numbers) if later != earlier + 1]
+            assert steps in ([], [(500.0, 1.0)])  # what it had before the burst
+
+    run(work(), patience_s=120)
 
 
 @pytest.mark.parametrize(
@@ -226,10 +254,6 @@ def test_slower_sampling_on_request_gets_fewer_values(server):
             assert len(values) < 12
 
     run(work())
-
-
-def is_marked(value):
-    return value.StatusCode is not None and value.StatusCode.value & OVERFLOW == OVERFLOW
 
 
 def test_flood_beyond_the_ring_ends_with_the_newest_values_marked_and_never_goes_backward(tmp_path):

@@ -179,3 +179,30 @@ def test_doctor_finds_what_is_wrong(configuration, capsys, monkeypatch):
     (configuration.parent / "gateway.toml").write_text("[gateway]\n")
     found = {item["what"]: item["verdict"] for item in told(capsys, "doctor", "-c", str(configuration), code=1)}
     assert found["configuration"] == "problem"
+
+
+def test_doctor_tells_what_opcua_clients_will_meet(tmp_path, capsys):
+    """Where it listens and how; a damaged certificate, a damaged file of users and refused clients, each with what to do."""
+    config = tmp_path / "gateway.toml"
+    config.write_text(f'[gateway]\nname = "a"\ndata_dir = "{tmp_path}/data"\n\n[opcua]\nbind = "127.0.0.1:4841"\n')
+    found = {item["what"]: item for item in told(capsys, "doctor", "-c", str(config))}
+    assert found["opc ua server"]["words"].startswith("opc.tcp://127.0.0.1:4841, None Basic256Sha256 ")
+    assert found["opc ua certificate"]["words"] == "none yet; it is made at the first start"
+    assert "opc ua clients" not in found
+    for place, content in (
+        ("own/certificate.der", "x"),
+        ("own/key.der", "x"),
+        ("rejected/a.der", "x"),
+        ("users.toml", "["),
+    ):
+        (tmp_path / "data" / "pki" / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / "pki" / place).write_text(content)
+    found = {item["what"]: item for item in told(capsys, "doctor", "-c", str(config), code=1)}
+    verdicts = {
+        what: item["verdict"] for what, item in found.items() if what.startswith("opc ua ") and what != "opc ua stack"
+    }
+    assert verdicts == {
+        "opc ua server": "ok", "opc ua users": "problem", "opc ua certificate": "problem", "opc ua clients": "warning"
+    }  # fmt: skip
+    assert "away and restart" in found["opc ua certificate"]["words"]
+    assert "1 certificate rejected: bifrost opcua cert list" in found["opc ua clients"]["words"]

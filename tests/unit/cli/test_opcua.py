@@ -1,5 +1,6 @@
 """`bifrost opcua`: users and certificates from the command line, as a person types it and as a program reads it."""
 
+import datetime
 import io
 import json
 import sys
@@ -9,7 +10,7 @@ import pytest
 from bifrost.cli.main import main
 from bifrost.opcua.security import Pki
 from bifrost.opcua.users import Users
-from tests.unit.opcua.test_security import der
+from tests.unit.opcua.test_security import der, pair
 
 CONFIGURATION = """\
 [gateway]
@@ -91,6 +92,16 @@ def test_rejected_certificate_is_shown_trusted_and_rejected_again(command, pki):
     assert (pki.folder("rejected") / "client.der").is_file()
 
 
+def test_certificate_out_of_its_time_is_said_to_be(command, pki):
+    """Trust does not help it; a person who does not know looks for the fault elsewhere."""
+    old = der(until=datetime.timedelta(seconds=1))
+    (pki.folder("rejected") / "client.der").write_bytes(old)
+    assert "2026-01-02 expired" in command("cert", "list").out
+    said = command("cert", "trust", str(pki.folder("rejected") / "client.der")).out
+    assert said.endswith("; it is expired, so its client is refused all the same\n")
+    assert not list(pki.folder("rejected").iterdir())
+
+
 def test_certificate_is_trusted_from_a_file(command, pki, tmp_path):
     source = tmp_path / "client.der"
     source.write_bytes(der())
@@ -99,7 +110,7 @@ def test_certificate_is_trusted_from_a_file(command, pki, tmp_path):
 
 
 def test_list_names_every_folder(command, pki):
-    pki.store_own(der(), b"key")
+    pki.store_own(*pair())
     (pki.folder("trusted") / "notes.txt").write_text("ask Bob")
     shown = command("cert", "list").out
     assert "own certificate: " in shown

@@ -13,25 +13,31 @@ import pytest
 from bifrost.core.config_rules import Endpoint
 from bifrost.core.config_sections import OpcUaConfig
 from bifrost.core.errors import ConfigError
-from bifrost.opcua.certificate import certificate_der, parse_certificate
-from bifrost.opcua.security import Pki, access_of, application_uri
+from bifrost.opcua.certificate import certificate_der, key_fits, parse_certificate
+from bifrost.opcua.security import Pki, access_of, application_uri, certificate_days
 
 x509 = pytest.importorskip("cryptography.x509")
 from cryptography.hazmat.primitives import hashes, serialization  # noqa: E402 (skipped above where it is missing)
-from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402 (likewise)
+from cryptography.hazmat.primitives.asymmetric import ec, rsa  # noqa: E402 (likewise)
 
 FROM = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 
 
 def make(
-    subject="UaExpert", uri="urn:pc:expert", until=datetime.timedelta(days=365), organization=None, extensions=True
+    subject="UaExpert",
+    uri="urn:pc:expert",
+    until=datetime.timedelta(days=365),
+    organization=None,
+    extensions=True,
+    start=FROM,
+    key=None,
 ):
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = key or ec.generate_private_key(ec.SECP256R1())
     names = [x509.NameAttribute(x509.NameOID.COMMON_NAME, subject)]
     if organization:
         names.append(x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, organization))
     name = x509.Name(names)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), FROM, FROM + until)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), start, start + until)
     if extensions:
         others = [x509.DNSName("pc.example"), x509.UniformResourceIdentifier(uri)] if uri else [x509.DNSName("pc")]
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -41,6 +47,16 @@ def make(
 
 def der(**options):
     return make(**options).public_bytes(serialization.Encoding.DER)
+
+
+def key_der(key, form=serialization.PrivateFormat.TraditionalOpenSSL, encoding=serialization.Encoding.DER):
+    return key.private_bytes(encoding, form, serialization.NoEncryption())
+
+
+def pair(**options):
+    """A certificate and its key as the server has them: RSA, both DER."""
+    key = rsa.generate_private_key(65_537, 2_048)
+    return der(key=key, **options), key_der(key)
 
 
 @pytest.fixture
@@ -99,7 +115,7 @@ def test_own_certificate_is_made_beside_the_loop(pki):
 
     def make():
         assert went_on.wait(30), "the loop stood still while the key was made"
-        return der(), b"key"
+        return pair()
 
     async def work():
         asyncio.get_running_loop().call_soon(went_on.set)
@@ -109,7 +125,7 @@ def test_own_certificate_is_made_beside_the_loop(pki):
 
 
 def test_own_certificate_is_made_once_and_its_key_is_private(pki):
-    made = (der(), b"key")
+    made = pair()
     assert asyncio.run(pki.own(lambda: made)) == made
     assert asyncio.run(pki.own(lambda: pytest.fail("made twice"))) == made
     assert pki.own_key.stat().st_mode & 0o777 == 0o600
@@ -128,6 +144,44 @@ def test_own_certificate_that_can_not_serve_is_refused(pki, content):
     pki.store_own(content, b"key")
     with pytest.raises(ConfigError, match=r"certificate\.der"):
         pki.load_own()
+
+
+@pytest.mark.parametrize("content", [b"", b"no key", der(), key_der(rsa.generate_private_key(65_537, 2_048))])
+def test_key_that_is_not_the_certificates_is_refused_with_what_to_do(pki, content):
+    """The library would serve with it, and no client could ever connect."""
+    certificate, _ = pair()
+    pki.store_own(certificate, content)
+    with pytest.raises(ConfigError, match=r"key\.der: .*; move .*own away and restart"):
+        pki.load_own()
+
+
+@pytest.mark.parametrize("form", ["TraditionalOpenSSL", "PKCS8"])
+@pytest.mark.parametrize("encoding", ["DER", "PEM"])
+def test_key_of_the_certificate_is_known_in_every_form(form, encoding):
+    key = rsa.generate_private_key(65_537, 2_048)
+    content = key_der(key, getattr(serialization.PrivateFormat, form), getattr(serialization.Encoding, encoding))
+    assert key_fits(der(key=key), content)
+    assert not key_fits(der(), content)
+
+
+@pytest.mark.parametrize("year", [1970, 2025, 2026, 2040])
+def test_own_certificate_is_valid_for_years_whatever_the_clock_was(year):
+    """A board without a battery makes it in 1970; its clients live later."""
+    now, sold = (datetime.datetime(one, 1, 1, tzinfo=datetime.UTC) for one in (year, 2026))
+    until = now + datetime.timedelta(days=certificate_days(now))
+    assert datetime.timedelta(days=3_649) <= until - max(now, sold) <= datetime.timedelta(days=3_650)
+
+
+def test_certificate_that_is_trusted_is_no_longer_among_the_rejected(pki):
+    content, other = der(), der(subject="other")
+    for name, body in (("A.der", content), ("B.der", other), ("notes.txt", b"ask Bob"), (".unfinished", content)):
+        (pki.folder("rejected") / name).write_bytes(body)
+    assert pki.count("rejected") == 3
+    pki.forget_rejected(parse_certificate(content))
+    assert sorted(path.name for path in pki.folder("rejected").iterdir() if path.name != ".unfinished") == [
+        "B.der",
+        "notes.txt",
+    ]
 
 
 def test_rejected_certificate_is_trusted_by_its_thumbprint(pki):
