@@ -8,6 +8,7 @@ tag per copy. Limits are those that asyncua has. Users, certificates, writes and
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import itertools
 import logging
@@ -29,7 +30,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from bifrost._native import records
 from bifrost.core.contracts import FaceEvent, FaceOwner, FaceWrite
-from bifrost.core.errors import ConnectError
+from bifrost.core.errors import ConfigError, ConnectError, LimitError
 from bifrost.core.log import fields
 from bifrost.core.status import StatusCode, is_bad
 from bifrost.core.tag import DataPoint
@@ -279,7 +280,11 @@ class AsyncuaFace:
         """The user whose name and password these are; None refuses."""
         if name is None:
             return AsyncuaUser(UserRole.User) if self._settings.access.is_anonymous else None
-        users: dict[str, User] = {user.name: user for user in self._settings.users.load()}
+        try:
+            users: dict[str, User] = {user.name: user for user in self._settings.users.load()}
+        except (ConfigError, LimitError) as error:
+            _log.error("the users are not taken", extra=fields(error=error))
+            return None
         self._writers = frozenset(user.name for user in users.values() if user.role == "write")
         found = users.get(name)
         if found is not None and found.accepts(password or ""):
@@ -294,9 +299,9 @@ class AsyncuaFace:
         pki = self._settings.pki
         if known.not_before <= self._now() <= known.not_after and _is_in(der, pki.folder("trusted")):
             return
-        rejected = pki.folder("rejected")
-        if len(list(rejected.iterdir())) < self._settings.limits.opcua_rejected_certificates_max:
-            write_private(rejected / f"{known.thumbprint}.der", der)
+        with contextlib.suppress(OSError):  # It is refused all the same, and its thumbprint is told.
+            if pki.count("rejected") < self._settings.limits.opcua_rejected_certificates_max:
+                write_private(pki.folder("rejected") / f"{known.thumbprint}.der", der)
         if self._owner is not None:
             details = {"subject": known.subject, "thumbprint": known.thumbprint}
             self._owner.report(FaceEvent("certificate_rejected", "opcua", True, details))
@@ -352,7 +357,10 @@ def _zero(variant: ua.VariantType) -> bool | int | float | str:
 
 
 def _is_in(der: bytes, folder: Path) -> bool:
-    return any(path.read_bytes() == der for path in folder.iterdir() if path.is_file())
+    try:
+        return any(path.read_bytes() == der for path in folder.iterdir() if path.is_file())
+    except OSError:
+        return False
 
 
 def _self_signed(subject: str, uri: str, host: str, now: datetime) -> tuple[bytes, bytes]:

@@ -131,6 +131,45 @@ def test_certificate_trusted_no_longer_is_refused(server, tmp_path):
     run(work())
 
 
+def test_rejected_folder_that_can_not_be_written_changes_no_answer(server, trusted, tmp_path):
+    """A full disk does the same; root writes everywhere, so here it is a file."""
+    unknown = make_certificate(tmp_path, "unkept")
+    rejected = server.directory / "pki" / "rejected"
+    rejected.rename(server.directory / "away")
+    rejected.write_text("no folder")
+
+    async def work():
+        assert await is_refused(server.url, unknown) in REFUSALS
+        assert await is_refused(server.url, trusted) is None
+        subjects = [report[2]["subject"] for report in server.obey(reports=True) if report[0] == "certificate_rejected"]
+        assert "unkept" in subjects[-1]
+
+    try:
+        run(work())
+    finally:
+        rejected.unlink()
+        (server.directory / "away").rename(rejected)
+
+
+def test_damaged_file_of_users_lets_nobody_new_in_and_stops_nothing(server):
+    users = server.directory / "pki" / "users.toml"
+    whole = users.read_bytes()
+    users.write_text("[[user]\n")
+
+    async def work():
+        async with client(server.url, None) as connected:
+            assert await node(connected, "plant.level").read_value() == 21.5
+        with pytest.raises(UaStatusCodeError) as error:
+            async with client(server.url, "operator", "wrong password"):
+                pass
+        assert error.value.code in (0x801F0000, 0x80210000)
+
+    try:
+        run(work())
+    finally:
+        users.write_bytes(whole)
+
+
 def test_file_that_is_no_certificate_in_the_folder_changes_nothing(server, trusted):
     (server.directory / "pki" / "trusted" / "notes.txt").write_text("ask Bob")
 
