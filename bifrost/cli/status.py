@@ -78,7 +78,7 @@ def _opcua_lines(opcua: Mapping[str, Any] | None) -> list[str]:
         return []
     counts = [f"{opcua[key]} {words}" for key, words in _OPCUA_COUNTS.items() if key in opcua]
     lines = [", ".join([f"opc ua: {opcua['url'] or 'not listening'}", *counts])]
-    if rejected := opcua["certificates_rejected"]:
+    if rejected := opcua["certificates_in_rejected"]:
         told = "bifrost opcua cert list (then cert trust THUMBPRINT)"
         lines.append(f"opc ua: {counted(rejected, 'certificate')} in the folder rejected: {told}")
     return lines

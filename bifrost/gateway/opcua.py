@@ -131,7 +131,7 @@ class OpcUa:
     def record(self) -> dict[str, object]:
         """Where it listens, how many refused certificates wait for a decision, and `counters`, for `bifrost status`."""
         rejected = self._pki.count("rejected")
-        return {"url": self.face.url, "certificates_rejected": rejected, **self.face.counters()}
+        return {"url": self.face.url, "certificates_in_rejected": rejected, **self.face.counters()}
 
     def counters(self) -> Mapping[str, int]:
         """What the face holds and did."""

@@ -131,6 +131,13 @@ def test_gateway_says_about_itself_what_it_is(gateway):
     run(work())
 
 
+def test_status_tells_how_many_certificates_wait_and_what_to_do(gateway):
+    """The folder is what counts: what was refused before a restart waits too."""
+    assert "in the folder rejected" not in gateway.bifrost("status").stdout
+    (gateway.data_dir / "pki" / "rejected" / "a.der").write_bytes(b"x")
+    assert "1 certificate in the folder rejected: bifrost opcua cert list" in gateway.bifrost("status").stdout
+
+
 def test_configuration_that_is_open_without_users_is_refused(tmp_path, plant):
     gateway = OpcUaGateway(tmp_path, plant.port, opcua='bind = "0.0.0.0:0"')
     refused = gateway.bifrost("run")
