@@ -191,9 +191,8 @@ async def test_hole_in_a_block_is_found_and_remembered_and_said_once(bench, capl
         await until(lambda: "BadWaitingForInitialData" not in b.qualities(rows))
         await until(lambda: b.qualities(rows).count("Good") == 29)
         assert b.qualities(rows)[13] == "BadConfigurationError"
-        assert learned
+        await until(lambda: device.driver.learned == {"holes": ["1!hr:33-33"]})  # told after the quality is set
         assert set(map(id, learned)) == {id(device)}
-        assert device.driver.learned == {"holes": ["1!hr:33-33"]}
         assert b.scanner.status()[0].devices[0].learned == device.driver.learned
         await until(lambda: "is refused" in caplog.text)
         requests = b.server.counters.requests_count
