@@ -139,7 +139,8 @@ def test_opcua_server_runs_on_a_foreign_processor_and_gives_every_byte_back(qemu
         [sys.executable, "build_ffi.py", "--only", "opcua", "--target", target],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    if built.returncode != 0 and built.stderr.strip().splitlines()[-1].startswith("no OPC UA module: apt"):
+    is_without_sources = built.returncode != 0 and "no OPC UA module: apt" in built.stderr.strip().splitlines()[-1]
+    if is_without_sources and "CI" not in os.environ:  # There it is to be tested, not skipped.
         pytest.skip(built.stderr.strip().splitlines()[-1])
     assert built.returncode == 0, built.stderr
     shutil.copy(BUILD / target / "bifrost" / "_native" / "_opcua.abi3.so", package / "_native")
