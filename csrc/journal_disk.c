@@ -252,9 +252,8 @@ int32_t bf_disk_commit(bf_disk *disk, uint32_t flags)
         stored = disk_store(disk, flags); /* once more, into a new segment */
     }
     status = stored != BF_OK ? stored : status;
-    bool is_news = disk->batch.length == 0 && has_new_counters(disk);
     int32_t saved = BF_OK;
-    if (disk->is_cursor_dirty || is_news || !disk->cursor.is_saved) {
+    if (disk->is_cursor_dirty || has_new_counters(disk) || !disk->cursor.is_saved) {
         saved = bf_disk_save_cursor(disk, false, false);
     }
     if (saved == BF_OK && (flags & BF_COMMIT_SYNC_CURSOR) != 0) {

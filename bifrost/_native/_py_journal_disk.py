@@ -83,9 +83,8 @@ class Disk:
         if stored == r.E_SYSTEM and had_active and self.active_fd < 0:
             stored = self._store(flags)  # Once more, into a new segment.
         status = stored if stored != r.OK else status
-        is_news = not self.batch and self.counters != self.saved_counters
         saved = r.OK
-        if self.is_cursor_dirty or is_news or not self.cursor.is_saved:
+        if self.is_cursor_dirty or self.counters != self.saved_counters or not self.cursor.is_saved:
             saved = self.save_cursor(False)
         if saved == r.OK and flags & j.COMMIT_SYNC_CURSOR:
             saved = self._sync_cursor()

@@ -160,6 +160,8 @@ class Committer:
         except StorageError as error:
             if self._journal.is_full:
                 self.saved_count = number
+                if flags & j.COMMIT_SYNC_CURSOR:
+                    self._cursor_synced_ns = now_ns
             self._note_failure(str(error))
             raise
         finally:
@@ -181,7 +183,8 @@ class Committer:
         if is_last or (is_new and now_ns - self._synced_ns >= interval_ns):
             flags |= j.COMMIT_SYNC
         is_due = now_ns - self._cursor_synced_ns >= _CURSOR_SYNC_NS or self._acknowledged_count >= self._window
-        if is_last or (self._acknowledged_count and is_due):
+        has_news = self._acknowledged_count > 0 or self._journal.is_full  # A full one has its counters there alone.
+        if is_last or (has_news and is_due):
             flags |= j.COMMIT_SYNC_CURSOR
         return flags
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 
@@ -130,6 +131,29 @@ def test_full_disk_drops_what_comes_last_or_blocks_until_there_is_room(tmp_path,
                 rig.step()
             assert rig.balance()["acquired"] == 300
             assert (rig.dropped(Reason.LAPPED) > 0) is not drops_newest
+
+    asyncio.run(run())
+
+
+def test_drops_at_a_full_disk_are_known_after_a_kill(tmp_path):
+    async def run():
+        rig = Rig(tmp_path)
+        rig.limits = rig.limits._replace(flags=0)
+        rig.encoder = FakeEncoder(per_message=3, pad=1000)
+        rig.settings = rig.settings._replace(drops_newest=True)
+        async with killed(rig):
+            for _ in range(100):
+                rig.put(3)
+                rig.step()
+                with contextlib.suppress(StorageError):
+                    await rig.committer.commit()
+            dropped, stored = rig.dropped(Reason.CAP), rig.journal.report.samples_total
+            assert dropped > 0
+        rig.make_table()
+        async with opened(rig):
+            after = rig.balance()
+            assert after["dropped"]["cap"] == dropped
+            assert after["acquired"] == dropped + stored
 
     asyncio.run(run())
 

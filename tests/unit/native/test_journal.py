@@ -253,6 +253,15 @@ def test_at_the_cap_without_dropping_commits_are_refused_and_nothing_is_lost(bac
     assert journal.report().done[0] == appended
 
 
+def test_counters_are_stored_at_the_cap_too(backend):
+    disk, limits = MemoryDisk(), LIMITS._replace(flags=0)
+    journal = open_on(backend, disk, limits)
+    while journal.append(journal.stream(b"plant"), 0, 1, 0, 0, bytes(500)) > 0:
+        commit(journal)
+    assert commit(journal, counters=b"while it is full") == r.E_FULL
+    assert open_on(backend, disk, limits).report().counters == b"while it is full"
+
+
 def test_segments_filled_long_ago_expire(backend):
     journal = open_on(backend, MemoryDisk(), LIMITS._replace(segments_count_max=10))
     for number in range(1, 40):
