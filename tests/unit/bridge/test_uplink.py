@@ -301,7 +301,7 @@ def test_stop_with_a_full_buffer_counts_what_it_could_not_keep(tmp_path, on_full
                     while not made.uplink.record().get("journal", {"failure": ""})["failure"]:
                         made.put(0, *range(RING))
                         acquired += RING
-                        await asyncio.sleep(0)
+                        await asyncio.sleep(0.01)  # The outbox's turn, and the disk's.
                 made.put(0, *range(2 * RING))
                 acquired += 2 * RING
                 await made.until(acquired=acquired)
